@@ -1,0 +1,1 @@
+"""Raw face datasets in, instruction corpus out (faces table + samples table)."""

@@ -1,0 +1,1 @@
+"""Batch evaluation: benchmarks in, figures beside their baselines out."""

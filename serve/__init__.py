@@ -1,0 +1,1 @@
+"""Serving: the Gradio chat, later the gateway and the vLLM plugin."""

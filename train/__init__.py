@@ -1,0 +1,1 @@
+"""Training: the encoder, the face-region stage and the instruction stage."""

@@ -1,0 +1,129 @@
+"""A corpus's faces as arrays: pixels at the model's size, landmarks and labels, made once.
+
+Decoding sixty thousand JPEG crops takes a minute and an epoch would repeat it, so the arrays are
+written beside the run as plain .npy files and mapped into memory.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from facellava.corpus import FaceRecord
+from facellava.errors import BadCorpus
+from facellava.faces import MEASUREMENTS, measure
+from facellava.processor import resize_crop
+from facellava.tasks import TASKS
+
+logger = logging.getLogger(__name__)
+
+EXPRESSIONS = TASKS["expression"].labels
+ATTRIBUTES = TASKS["attributes"].labels
+# The FER+ votes that we keep as a second, soft label set.
+VOTES = (*EXPRESSIONS, "contempt")
+MEASURED = tuple(MEASUREMENTS)
+ABSENT = -1
+
+
+@dataclass
+class FaceArrays:
+    """N faces. Where a face lacks a label the entry is -1 (NaN for measured quantities).
+
+    Attributes:
+        pixels: (N, S, S, 3) uint8 RGB.
+        landmarks: (N, 68, 2) float32 in [0, 1] of the crop.
+        expression: (N,) int64, index into the expression labels.
+        votes: (N, 8) float32, share of FER+ votes; a row of -1 where there are none.
+        age: (N,) int64, years.
+        attributes: (N, 40) int8, 1 yes, 0 no.
+        fake: (N,) int8, 1 fake, 0 real.
+        measured: (N, M) float32, the face's measurements in the order of MEASUREMENTS.
+    """
+
+    pixels: NDArray[np.uint8]
+    landmarks: NDArray[np.float32]
+    expression: NDArray[np.int64]
+    votes: NDArray[np.float32]
+    age: NDArray[np.int64]
+    attributes: NDArray[np.int8]
+    fake: NDArray[np.int8]
+    measured: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.landmarks)
+
+    def save(self, folder: Path) -> None:
+        """Write one .npy a field; the folder appears only when it is whole."""
+        partial = folder.with_name(folder.name + ".partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        for field in fields(self):
+            np.save(partial / f"{field.name}.npy", getattr(self, field.name))
+        partial.rename(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> FaceArrays:
+        """Map arrays that :meth:`save` wrote."""
+        return cls(
+            **{
+                field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r")
+                for field in fields(cls)
+            }
+        )
+
+
+def face_arrays(
+    records: Iterable[FaceRecord], folder: Path, *, image_size: int, count: int | None = None
+) -> FaceArrays:
+    """The arrays of these records, from `folder` if they were made before.
+
+    Raises:
+        BadCorpus: there are no faces.
+    """
+    if not folder.exists():
+        rows = [_row(record, image_size) for record in tqdm(records, total=count, unit="face")]
+        if not rows:
+            raise BadCorpus("The corpus holds no faces to train on; build it with more of them.")
+        FaceArrays(
+            **{
+                field.name: np.stack([row[field.name] for row in rows])
+                for field in fields(FaceArrays)
+            }
+        ).save(folder)
+    return FaceArrays.open(folder)
+
+
+def _row(record: FaceRecord, image_size: int) -> dict[str, NDArray]:
+    face = record.faces()[0]
+    labels = json.loads(record.labels) if isinstance(record.labels, str) else record.labels
+    expression = labels.get("expression")
+    votes = labels.get("expression_votes")
+    attributes = labels.get("attributes")
+    fake = labels.get("deepfake")
+    values = measure(face)
+    measured = [values[name].value for name in MEASURED]
+    return {
+        "pixels": resize_crop(face.crop, image_size),
+        "landmarks": face.landmarks,
+        "expression": np.int64(EXPRESSIONS.index(expression) if expression else ABSENT),
+        "votes": _vote_shares(votes),
+        "age": np.int64(labels.get("age", ABSENT)),
+        "attributes": np.array(
+            [int(attributes[name]) for name in ATTRIBUTES] if attributes else [ABSENT] * 40, np.int8
+        ),
+        "fake": np.int8(ABSENT if fake is None else int(fake == "fake")),
+        "measured": np.array([np.nan if v is None else v for v in measured], np.float32),
+    }
+
+
+def _vote_shares(votes: dict[str, int] | None) -> NDArray[np.float32]:
+    total = sum(votes.get(name, 0) for name in VOTES) if votes else 0
+    if votes is None or total == 0:
+        return np.full(len(VOTES), ABSENT, np.float32)
+    return np.array([votes.get(name, 0) / total for name in VOTES], np.float32)
