@@ -1,0 +1,42 @@
+# One command each. `make setup` is quick once .venv is there, so every target may ask for it.
+# Another Python: make setup PYTHON=python3.12    Options of setup_env.py: make setup SETUP=--again
+PYTHON ?= python3
+SETUP ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint nano corpus clean
+
+help:
+	@echo 'make setup   create .venv with everything, for what this machine has'
+	@echo 'make demo    an answer about a sample photo, then the chat page on this machine'
+	@echo 'make test    every test; browser tests need Chromium'
+	@echo 'make lint    ruff and mypy'
+	@echo 'make corpus  build the training corpus from the raw datasets'
+	@echo 'make nano    train the embedded model from that corpus'
+	@echo 'make clean   remove caches and built wheels'
+
+setup:
+	@$(PYTHON) setup_env.py $(SETUP)
+
+demo: setup
+	@$(BIN)/facellava demo
+
+test: setup
+	$(BIN)/pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/mypy setup_env.py
+
+corpus: setup
+	$(BIN)/facellava build run
+
+nano: setup
+	$(BIN)/facellava train run
+
+clean:
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .gradio
+	find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
