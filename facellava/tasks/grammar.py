@@ -56,10 +56,13 @@ PEOPLE_SLOTS: Final[dict[str, tuple[str, ...]]] = {
     "he_looks": tuple(
         f"{subject} {'looks' if do == 'does' else 'look'}" for subject, _, do, *_ in _PEOPLE
     ),
-    "he_has": tuple(f"{subject} {'has' if do == 'does' else 'have'}" for subject, _, do, *_ in _PEOPLE),
+    "he_has": tuple(f"{s} {'has' if do == 'does' else 'have'}" for s, _, do, *_ in _PEOPLE),
+    "has_he": tuple(f"{'has' if do == 'does' else 'have'} {s}" for s, _, do, *_ in _PEOPLE),
     "his": tuple(possessive for *_, possessive, _ in _PEOPLE),
     "him": tuple(thing for *_, thing in _PEOPLE),
-    "photo": ("photo", "picture", "image", "pic", "photograph", "portrait", "selfie", "shot", "frame"),
+    "photo": (
+        "photo", "picture", "image", "pic", "photograph", "portrait", "selfie", "shot", "frame",
+    ),
     "this_photo": ("this {photo}", "the {photo}", "this", "that {photo}", "my {photo}"),
     # Mostly nothing, so that the questions stay short.
     "here": ("", "", "", "", "", " here", " in this {photo}", " in the {photo}", " right now"),
@@ -67,7 +70,7 @@ PEOPLE_SLOTS: Final[dict[str, tuple[str, ...]]] = {
         "can you", "could you", "would you", "will you", "please", "could you please", "can u",
         "can you please", "i want you to", "i'd like you to", "i need you to",
     ),
-    "tell": ("tell me", "say", "explain", "let me know", "work out", "figure out", "find out"),
+    "tell": ("tell me", "say", "state", "let me know", "work out", "figure out", "find out"),
     "wonder": (
         "i wonder", "i'm wondering", "i want to know", "i would like to know", "any idea",
         "do you know", "can you see", "can you tell", "tell me", "please say", "guess",
@@ -107,18 +110,19 @@ WHY_AGAIN: Final = Grammar(
         "what {region} {shows} {that}?", "which {region} did you look at?",
         "where in the face do you {see} {that}?", "where do you {see} {that}?",
         "what in the face {shows} {that}?", "what in the {photo} {shows} {that}?",
-        "what is your {evidence}?", "what {evidence} do you have?", "what is the {evidence} for {that}?",
-        "give me your {evidence}.", "show me the {evidence}.", "what are the {signs}?",
-        "which {signs} did you use?", "what {signs} {tell} you {that}?", "which {signs} support {that}?",
-        "explain.", "please explain.", "explain {that}.", "{can_you} explain {that}?",
-        "explain your answer.", "explain your reasoning.", "{can_you} give more {detail}?",
-        "more {detail} please.", "tell me more.", "go on.", "justify {that}.", "justify your answer.",
-        "on what basis?", "based on what?", "what is {that} based on?", "what led you to {that}?",
-        "i don't believe {that}.", "i'm not convinced.", "i doubt {that}.", "that seems wrong.",
-        "you might be wrong.", "look again.", "check again.", "{can_you} check again?",
-        "please double check.", "could it be something else?", "is {that} certain?",
-        "how confident are you?", "how certain is {that}?", "what did you {see}?",
-        "what did you look at?", "what exactly did you measure?", "prove it.", "can you prove {that}?",
+        "what is your {evidence}?", "what {evidence} do you have?",
+        "what is the {evidence} for {that}?", "give me your {evidence}.", "show me the {evidence}.",
+        "what are the {signs}?", "which {signs} did you use?", "what {signs} {tell} you {that}?",
+        "which {signs} support {that}?", "explain.", "please explain.", "explain {that}.",
+        "{can_you} explain {that}?", "explain your answer.", "explain your reasoning.",
+        "{can_you} give more {detail}?", "more {detail} please.", "tell me more.", "go on.",
+        "justify {that}.", "justify your answer.", "on what basis?", "based on what?",
+        "what is {that} based on?", "what led you to {that}?", "i don't believe {that}.",
+        "i'm not convinced.", "i doubt {that}.", "that seems wrong.", "you might be wrong.",
+        "look again.", "check again.", "{can_you} check again?", "please double check.",
+        "could it be something else?", "is {that} certain?", "how confident are you?",
+        "how certain is {that}?", "what did you {see}?", "what did you look at?",
+        "what exactly did you measure?", "prove it.", "can you prove {that}?",
         "what convinced you?", "what speaks for {that}?", "and what speaks for it?", "reasons?",
         "reason?", "because?", "how so?", "in what way?", "what do you mean?", "sure about it?",
     ),
@@ -127,7 +131,9 @@ WHY_AGAIN: Final = Grammar(
         "that": ("that", "this", "so", "it", "your answer", "this answer", "that answer"),
         "precisely": ("exactly", "precisely", "though", "do you say that", "did you say that"),
         "sure": ("sure", "certain", "really sure", "positive", "absolutely sure", "confident"),
-        "shows": ("shows", "tells you", "gives away", "points to", "supports", "suggests", "proves"),
+        "shows": (
+            "shows", "tells you", "gives away", "points to", "supports", "suggests", "proves",
+        ),
         "region": ("part", "area", "region", "feature", "bit", "detail"),
         "see": ("see", "find", "notice", "spot", "read"),
         "evidence": ("evidence", "proof", "reasoning", "reason", "justification", "basis"),
@@ -139,15 +145,31 @@ WHY_AGAIN: Final = Grammar(
 """Questions that keep the last answer's task: asking for reasons, certainty, the region."""
 
 _JSON_AFTER: Final = (
-    "answer in JSON.", "answer as JSON.", "reply in JSON.", "reply in JSON only.", "as JSON please.",
-    "return JSON.", "give me JSON.", "give the answer as JSON.", "output JSON.", "JSON only.",
-    "respond with JSON.", "respond with a JSON object.", "format: JSON.", "in JSON format please.",
-    "use JSON.", "JSON please.", "output as a JSON object.", "please answer with valid JSON only.",
-    "return a JSON object.", "write the answer as a JSON object.", "I need the result as JSON.",
-    "your answer must be JSON.", "only JSON, no prose.", "return the result in json format.",
+    "answer in JSON.", "answer as JSON.", "reply in JSON.", "reply in JSON only.",
+    "as JSON please.", "return JSON.", "give me JSON.", "give the answer as JSON.", "output JSON.",
+    "JSON only.", "respond with JSON.", "respond with a JSON object.", "format: JSON.",
+    "in JSON format please.", "use JSON.", "JSON please.", "output as a JSON object.",
+    "please answer with valid JSON only.", "return a JSON object.",
+    "write the answer as a JSON object.", "I need the result as JSON.", "your answer must be JSON.",
+    "only JSON, no prose.", "return the result in json format.",
 )  # fmt: skip
-_JSON_TAIL: Final = (", as json", " as json", " in json", " (json)", ", json please", " - json", ", in JSON format")
-_JSON_BEFORE: Final = ("JSON: ", "Answer in JSON: ", "In JSON, ", "As JSON: ", "Return JSON. ", "json pls: ")
+_JSON_TAIL: Final = (
+    ", as json",
+    " as json",
+    " in json",
+    " (json)",
+    ", json please",
+    " - json",
+    ", in JSON format",
+)
+_JSON_BEFORE: Final = (
+    "JSON: ",
+    "Answer in JSON: ",
+    "In JSON, ",
+    "As JSON: ",
+    "Return JSON. ",
+    "json pls: ",
+)
 
 
 def ask_for_json(question: str, rng: random.Random) -> str:
@@ -168,7 +190,16 @@ _BEFORE: Final = (
     "hey, ", "hi, ", "hello, ", "ok, ", "so ", "please, ", "quick question: ", "um, ", "well, ",
     "hi there, ", "dear assistant, ", "question: ", "now ", "just curious, ", "honestly, ",
 )  # fmt: skip
-_AFTER: Final = (" please", " thanks", ", please", ", do you think", ", thanks", " pls", ", roughly", " :)")
+_AFTER: Final = (
+    " please",
+    " thanks",
+    ", please",
+    ", do you think",
+    ", thanks",
+    " pls",
+    ", roughly",
+    " :)",
+)
 
 
 def roughen(text: str, rng: random.Random) -> str:

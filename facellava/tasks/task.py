@@ -1,8 +1,8 @@
 """What a task is: its labels, its questions, how its answer opens, how that is read back.
 
 A prose answer is ``"<Title>: <label words>."`` followed by reasons. A JSON answer is
-``{"task":...,"label":...,"reasons":[...]}``. Both carry the same label; `facellava.tasks.parse_answer`
-reads both.
+``{"task":...,"label":...,"reasons":[...]}``. Both carry the same label;
+`facellava.tasks.parse_answer` reads both.
 """
 
 from __future__ import annotations
