@@ -1,0 +1,277 @@
+"""Checkpoint folders: new, saved in one move, loaded with one clear sentence where they are bad.
+
+A folder holds config.json, generation_config.json, model*.safetensors, the tokenizer's files,
+chat_template.jinja and processor_config.json: what `save_pretrained` of transformers writes, and
+what `AutoModelForImageTextToText` and `AutoProcessor` read once this module is imported. Weights
+are safetensors and nothing else: other formats can run code when they are read.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    PreTrainedTokenizerBase,
+)
+
+from facellava.config import IMAGE_TOKEN, VIDEO_TOKEN, FaceLlavaConfig
+from facellava.errors import BadCheckpoint, BadModelInput, FacellavaError
+from facellava.image_processor import FaceLlavaImageProcessor
+from facellava.model import FaceLlavaForConditionalGeneration
+from facellava.processor import FaceLlavaProcessor
+
+PICKLE_SUFFIXES: Final = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
+INDEX_FILE: Final = "model.safetensors.index.json"
+# What transformers, tokenizers and the json module raise on a folder whose files are damaged.
+_UNREADABLE: Final = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    SafetensorError,
+)
+
+
+def register_auto_classes() -> None:
+    """Make transformers' Auto classes know Face-LLaVA; may be called any number of times."""
+    AutoConfig.register(FaceLlavaConfig.model_type, FaceLlavaConfig, exist_ok=True)
+    AutoModelForImageTextToText.register(
+        FaceLlavaConfig, FaceLlavaForConditionalGeneration, exist_ok=True
+    )
+    # Both backends: with torchvision or without it, the pixels must be the same.
+    AutoImageProcessor.register(
+        FaceLlavaConfig,
+        image_processor_classes={
+            "pil": FaceLlavaImageProcessor,
+            "torchvision": FaceLlavaImageProcessor,
+        },
+        exist_ok=True,
+    )
+    AutoProcessor.register(FaceLlavaConfig, FaceLlavaProcessor, exist_ok=True)
+
+
+def new_model(
+    config: FaceLlavaConfig,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    image_mean: Sequence[float] = (0.5, 0.5, 0.5),
+    image_std: Sequence[float] = (0.5, 0.5, 0.5),
+) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
+    """A model with random weights (seed torch first) and the processor that fits it.
+
+    Args:
+        config: its image_token_id and video_token_id must be the tokenizer's.
+        tokenizer: holds `<image>` and `<video>` as special tokens.
+        image_mean: per channel R, G, B, of pixels in [0, 1].
+        image_std: likewise.
+
+    Raises:
+        BadModelInput: tokenizer and config do not fit each other.
+    """
+    for token, expected in (
+        (IMAGE_TOKEN, config.image_token_id),
+        (VIDEO_TOKEN, config.video_token_id),
+    ):
+        found = tokenizer.convert_tokens_to_ids(token)
+        if found != expected:
+            raise BadModelInput(
+                f"The config says that {token} has the id {expected}; the tokenizer says {found}."
+            )
+    if len(tokenizer) > config.text_config.vocab_size:
+        raise BadModelInput(
+            f"The tokenizer has {len(tokenizer)} entries and the language model's vocab_size is "
+            f"{config.text_config.vocab_size}; make it at least as large."
+        )
+    processor = FaceLlavaProcessor(
+        FaceLlavaImageProcessor(config.image_size, image_mean, image_std),
+        tokenizer,
+        tokens_per_frame=config.tokens_per_frame,
+    )
+    model = FaceLlavaForConditionalGeneration(config).eval()
+    generation = model.generation_config
+    generation.eos_token_id = tokenizer.eos_token_id
+    generation.pad_token_id = (
+        tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    )
+    # A placeholder without a face behind it means nothing: the model must never write one.
+    generation.suppress_tokens = [config.image_token_id, config.video_token_id]
+    return model, processor
+
+
+def save(
+    model: FaceLlavaForConditionalGeneration,
+    processor: FaceLlavaProcessor,
+    path: str | Path,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write a checkpoint folder whole or not at all; a folder that was there is replaced.
+
+    Args:
+        model: its weights and config.
+        processor: its tokenizer, template and image settings.
+        path: the folder; its parent must exist.
+        dtype: how floating-point weights are stored, for instance torch.float16; None keeps theirs.
+
+    Raises:
+        BadCheckpoint: a weight is not finite in that dtype, or the folder cannot be written.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise BadCheckpoint(f"{target.parent} is not a folder; make it first.")
+    if target.exists() and not (target / "config.json").is_file():
+        raise BadCheckpoint(
+            f"{target} exists and is not a checkpoint folder; choose another path or remove it."
+        )
+    state = _stored_state(model, dtype)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        model.save_pretrained(draft, state_dict=state)
+        processor.save_pretrained(draft)
+        draft.chmod(0o755)
+        _replace_folder(draft, target)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def _replace_folder(draft: Path, target: Path) -> None:
+    if not target.exists():
+        draft.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
+    target.rename(old / target.name)
+    draft.rename(target)
+    shutil.rmtree(old)
+
+
+def _stored_state(model: torch.nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """The state dict in the stored dtype; tied tensors stay one tensor, so they are stored once."""
+    stored: dict[str, Tensor] = {}
+    converted: dict[tuple[int, tuple[int, ...]], Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        key = (tensor.data_ptr(), tuple(tensor.shape))
+        if key not in converted:
+            floating = dtype is not None and tensor.is_floating_point()
+            converted[key] = tensor.detach().to(dtype) if floating else tensor.detach()
+            if not torch.isfinite(converted[key]).all():
+                raise BadCheckpoint(
+                    f"The weight {name} is not finite in {converted[key].dtype}; "
+                    "nothing was written."
+                )
+        stored[name] = converted[key]
+    return stored
+
+
+def load(
+    path: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
+    """Model (in eval mode) and processor of a checkpoint folder; never from the network.
+
+    Args:
+        path: the folder.
+        dtype: of the loaded weights, whatever they are stored in; float32 on a CPU.
+        device: where the model goes.
+
+    Raises:
+        BadCheckpoint: no such folder, another model's, no safetensors, damaged or missing files.
+    """
+    folder = Path(path)
+    _check_files(folder)
+    try:
+        config = FaceLlavaConfig.from_pretrained(folder, local_files_only=True)
+        model, report = FaceLlavaForConditionalGeneration.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        processor = FaceLlavaProcessor.from_pretrained(folder, local_files_only=True)
+    except FacellavaError as error:
+        raise BadCheckpoint(f"{folder} does not hold a whole checkpoint: {error}") from error
+    except _UNREADABLE as error:
+        raise BadCheckpoint(
+            f"{folder} cannot be read as a Face-LLaVA checkpoint: a file in it is damaged or "
+            "missing; copy or save the folder anew."
+        ) from error
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report.get(kind):
+            name = sorted(str(key) for key in report[kind])[0]
+            raise BadCheckpoint(
+                f"The weights in {folder} do not fit its config.json: "
+                f"{len(report[kind])} {kind.replace('_', ' ')}, for instance {name}."
+            )
+    if processor.tokens_per_frame != config.tokens_per_frame:
+        raise BadCheckpoint(
+            f"In {folder} the processor writes {processor.tokens_per_frame} placeholders per frame "
+            f"and the model gives {config.tokens_per_frame} image tokens; save the folder anew."
+        )
+    return model.to(device).eval(), processor
+
+
+def _check_files(folder: Path) -> None:
+    """Everything that can be said about a folder before transformers opens it."""
+    if not folder.is_dir():
+        raise BadCheckpoint(f"{folder} is not a folder; give the folder that holds config.json.")
+    config = _read_json(folder / "config.json")
+    if config.get("model_type") != FaceLlavaConfig.model_type:
+        raise BadCheckpoint(
+            f"{folder} holds a {config.get('model_type')!r} model; "
+            f"facellava loads {FaceLlavaConfig.model_type!r}."
+        )
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLE_SUFFIXES)
+        found = f"only {pickles[0]}, a format that can run code" if pickles else "none"
+        raise BadCheckpoint(f"{folder} needs weights as *.safetensors; it holds {found}.")
+    if (folder / INDEX_FILE).is_file():
+        shards = set(_read_json(folder / INDEX_FILE).get("weight_map", {}).values())
+        absent = sorted(shards - {file.name for file in weights})
+        if absent:
+            raise BadCheckpoint(
+                f"{folder} lacks {absent[0]}, which {INDEX_FILE} names; copy it anew."
+            )
+    for file in weights:
+        try:
+            with safe_open(file, framework="pt") as opened:
+                opened.keys()
+        except (SafetensorError, OSError) as error:
+            raise BadCheckpoint(
+                f"{file} cannot be read: it is truncated or not safetensors; copy it anew."
+            ) from error
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadCheckpoint(
+            f"{file.parent} holds no {file.name}, so it is not a checkpoint folder."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BadCheckpoint(f"{file} cannot be read as JSON; copy it anew.") from error
+    if not isinstance(content, dict):
+        raise BadCheckpoint(f"{file} holds no JSON object; copy it anew.")
+    return content
+
+
+register_auto_classes()

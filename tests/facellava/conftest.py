@@ -1,0 +1,182 @@
+"""Tiny but complete parts: a tokenizer, configs, a model with its processor, a real face."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from skimage import data
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    ResNetConfig,
+)
+
+from facellava.checkpoint import new_model
+from facellava.config import FaceLlavaConfig
+from facellava.model import FaceLlavaForConditionalGeneration
+from facellava.processor import FaceLlavaProcessor
+
+SPECIAL_TOKENS = ["<pad>", "</s>", "<|system|>", "<|user|>", "<|assistant|>", "<image>", "<video>"]
+SENTENCES = [
+    "Which expression does this face show?",
+    "Expression: happiness. The lip corners are raised and the cheeks are lifted.",
+    "How old is this person? Age: 34 years.",
+]
+
+
+@dataclass(frozen=True)
+class CropOfFace:
+    """What the processor needs of a face."""
+
+    crop: NDArray[np.uint8]
+    landmarks: NDArray[np.float32]
+
+
+def plausible_landmarks() -> NDArray[np.float32]:
+    """68 points of a frontal face in a canonical crop: (x, y) in [0, 1], made up, not measured."""
+
+    def arc(cx: float, cy: float, rx: float, ry: float, degrees: NDArray) -> NDArray:
+        angle = np.deg2rad(degrees)
+        return np.stack([cx + rx * np.cos(angle), cy + ry * np.sin(angle)], axis=1)
+
+    points = [
+        arc(0.50, 0.45, 0.32, 0.42, np.linspace(180, 0, 17)),
+        arc(0.36, 0.36, 0.10, 0.05, np.linspace(180, 360, 5)),
+        arc(0.64, 0.36, 0.10, 0.05, np.linspace(180, 360, 5)),
+        np.stack([np.full(4, 0.50), np.linspace(0.42, 0.56, 4)], axis=1),
+        np.stack([np.linspace(0.44, 0.56, 5), [0.60, 0.61, 0.62, 0.61, 0.60]], axis=1),
+        arc(0.37, 0.43, 0.05, 0.02, np.linspace(180, 480, 6)),
+        arc(0.63, 0.43, 0.05, 0.02, np.linspace(180, 480, 6)),
+        arc(0.50, 0.72, 0.12, 0.05, np.linspace(180, 510, 12)),
+        arc(0.50, 0.72, 0.09, 0.02, np.linspace(180, 495, 8)),
+    ]
+    return np.concatenate(points).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def landmarks() -> NDArray[np.float32]:
+    return plausible_landmarks()
+
+
+@pytest.fixture(scope="session")
+def astronaut_face(landmarks: NDArray[np.float32]) -> CropOfFace:
+    """scikit-image's public-domain portrait, cut out by hand."""
+    crop = Image.fromarray(data.astronaut()[10:200, 130:320]).resize((192, 192))
+    return CropOfFace(np.asarray(crop), landmarks)
+
+
+@pytest.fixture(scope="session")
+def other_face(astronaut_face: CropOfFace) -> CropOfFace:
+    """Another picture with other landmarks: the portrait upside down, its mouth moved."""
+    moved = astronaut_face.landmarks.copy()
+    moved[48:] += np.float32(0.05)
+    return CropOfFace(np.ascontiguousarray(astronaut_face.crop[::-1]), moved)
+
+
+@pytest.fixture
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE of 300 entries with nano's special tokens and one label as a single token."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator(
+        SENTENCES,
+        trainers.BpeTrainer(
+            vocab_size=300,
+            special_tokens=SPECIAL_TOKENS,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        eos_token="</s>",
+        pad_token="<pad>",
+        extra_special_tokens=SPECIAL_TOKENS[2:],
+    )
+    tokenizer.add_tokens([" happiness"])
+    return tokenizer
+
+
+def clip_vision(image_size: int = 48, patch_size: int = 12) -> CLIPVisionConfig:
+    return CLIPVisionConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=image_size,
+        patch_size=patch_size,
+    )
+
+
+def resnet_vision() -> ResNetConfig:
+    """Nano's kind of encoder: 96 x 96 pixels to 6 x 6 patches."""
+    return ResNetConfig(
+        num_channels=3,
+        embedding_size=8,
+        hidden_sizes=[8, 12, 16],
+        depths=[1, 1, 1],
+        layer_type="basic",
+    )
+
+
+def make_config(
+    vision: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, **settings: object
+) -> FaceLlavaConfig:
+    text = LlamaConfig(
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=320,
+        max_position_embeddings=512,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+        # Wide enough that random weights give clearly different logits.
+        initializer_range=0.1,
+    )
+    return FaceLlavaConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<video>"),
+        **settings,
+    )
+
+
+@pytest.fixture
+def tiny_config(tiny_tokenizer: PreTrainedTokenizerFast) -> FaceLlavaConfig:
+    return make_config(resnet_vision(), tiny_tokenizer, image_size=96)
+
+
+@pytest.fixture
+def tiny_parts(
+    tiny_config: FaceLlavaConfig, tiny_tokenizer: PreTrainedTokenizerFast
+) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
+    """A seeded random model of the paper's variant on nano's kind of encoder, and its processor."""
+    torch.manual_seed(0)
+    return new_model(tiny_config, tiny_tokenizer)
+
+
+@pytest.fixture
+def tiny_model(
+    tiny_parts: tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor],
+) -> FaceLlavaForConditionalGeneration:
+    return tiny_parts[0]
+
+
+@pytest.fixture
+def tiny_processor(
+    tiny_parts: tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor],
+) -> FaceLlavaProcessor:
+    return tiny_parts[1]
