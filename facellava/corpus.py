@@ -1,0 +1,235 @@
+"""The corpus on disk: a faces table and a samples table in Parquet, and how to read and check them.
+
+::
+
+    DIR/faces/<split>-<source>-00000.parquet     one row a face: canonical crops, landmarks, labels
+    DIR/samples/<split>-<source>-00000.parquet   one row a question with its answer
+    DIR/manifest.json                            checksums, counts, drops; written last
+    DIR/README.md                                dataset card; `datasets` finds both tables by it
+
+A samples shard speaks only about the faces of the faces shard of the same name, so both stream
+together and a shard can be made again by itself. Both tables load with
+``datasets.load_dataset("parquet", data_files=...)``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from facellava.errors import BadCorpus
+from facellava.records import (
+    FACES_SCHEMA,
+    SAMPLES_SCHEMA,
+    SPLITS,
+    TABLES,
+    FaceRecord,
+    Ratings,
+    Sample,
+    decode_frame,
+    encode_frame,
+    from_json,
+    record_of,
+)
+
+__all__ = [
+    "CORPUS_VERSION", "FACES_SCHEMA", "SAMPLES_SCHEMA", "SPLITS", "TABLES", "FaceRecord", "Ratings",
+    "Sample", "decode_frame", "encode_frame", "read_faces", "read_manifest", "read_samples",
+    "read_shard", "record_of", "sha256", "shard_source", "shards", "validate", "write_shard",
+]  # fmt: skip
+
+CORPUS_VERSION: Final = 1
+BATCH_ROWS: Final = 256
+
+
+def write_shard(path: Path, rows: Iterable[FaceRecord | Sample], table: str) -> int:
+    """Write one shard of table "faces" or "samples" so that it appears whole or not at all.
+
+    Returns:
+        The number of rows.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contents = pa.Table.from_pylist([row.to_row() for row in rows], schema=TABLES[table])
+    partial = path.with_name(path.name + ".partial")
+    # Small row groups: a reader of single rows decodes one group, not the shard.
+    pq.write_table(
+        contents, partial, compression="zstd", row_group_size=BATCH_ROWS, write_page_checksum=True
+    )
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+    return contents.num_rows
+
+
+def read_shard(
+    path: Path, table: str, columns: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows of one shard of table "faces" or "samples", streamed.
+
+    Raises:
+        BadCorpus: the file is damaged or cut off, or has other columns than the table.
+    """
+    schema = TABLES[table]
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            found = file.schema_arrow
+            odd = sorted(set(found.names) ^ set(schema.names))
+            if odd:
+                raise BadCorpus(
+                    f"Corpus shard '{path}' has unknown or missing columns ({', '.join(odd)}); "
+                    f"the {table} table has {', '.join(schema.names)}."
+                )
+            wanted = pa.schema([schema.field(name) for name in columns or schema.names])
+            for batch in file.iter_batches(BATCH_ROWS, columns=wanted.names):
+                yield from (
+                    pa.Table.from_batches([batch]).select(wanted.names).cast(wanted).to_pylist()
+                )
+    except (pa.ArrowException, OSError) as error:
+        raise BadCorpus(
+            f"Corpus shard '{path}' is damaged or cut off; delete it and run the build again."
+        ) from error
+
+
+def shards(folder: Path, table: str, split: str | None = None) -> list[Path]:
+    """The shard files of a table in reading order, of one split or of all.
+
+    Raises:
+        BadCorpus: no such folder, or its build did not finish.
+    """
+    _check_finished(folder)
+    return sorted((folder / table).glob(f"{split or '*'}-*.parquet"))
+
+
+def read_faces(
+    folder: Path, split: str | None = None, source: str | None = None
+) -> Iterator[FaceRecord]:
+    """Stream the faces of a corpus, of one split and one source or of all."""
+    for path in shards(folder, "faces", split):
+        if source is None or shard_source(path) == source:
+            for row in read_shard(path, "faces"):
+                yield FaceRecord.from_row(row)
+
+
+def read_samples(
+    folder: Path, split: str | None = None, source: str | None = None, *, dropped: bool = False
+) -> Iterator[Sample]:
+    """Stream the samples of a corpus; those that the ratings dropped only where `dropped`."""
+    for path in shards(folder, "samples", split):
+        if source is None or shard_source(path) == source:
+            for row in read_shard(path, "samples"):
+                if row["kept"] or dropped:
+                    yield Sample.from_row(row)
+
+
+def shard_source(path: Path) -> str:
+    """The source in a shard's name ``<split>-<source>-<number>.parquet``."""
+    return path.stem.split("-", 1)[1].rsplit("-", 1)[0]
+
+
+def _check_finished(folder: Path) -> None:
+    if not folder.is_dir():
+        raise BadCorpus(f"There is no corpus folder '{folder}'; make one with: facellava build run")
+    if not (folder / "manifest.json").is_file():
+        raise BadCorpus(
+            f"Corpus '{folder}' has no manifest.json, so its build did not finish; "
+            "run the build again."
+        )
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file as the manifest holds it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished corpus.
+
+    Raises:
+        BadCorpus: it is missing or not JSON.
+    """
+    _check_finished(folder)
+    path = folder / "manifest.json"
+    manifest: dict[str, Any] = from_json(path.read_text("utf-8"), f"Manifest '{path}'", dict)
+    return manifest
+
+
+def validate(folder: Path) -> dict[str, int]:
+    """Check a corpus as a whole: files, columns, ids, links, landmarks, splits.
+
+    Returns:
+        The number of faces and of samples.
+
+    Raises:
+        BadCorpus: the first thing that is wrong, with the file.
+    """
+    listed: Mapping[str, Mapping[str, Any]] = read_manifest(folder).get("files", {})
+    present = [path for table in TABLES for path in shards(folder, table)]
+    names = {path.relative_to(folder).as_posix() for path in present}
+    for name in sorted(set(listed) ^ names):
+        where = "in the manifest and missing" if name in listed else "not in the manifest"
+        raise BadCorpus(f"Corpus file '{folder / name}' is {where}; run the build again.")
+    counts = {"faces": 0, "samples": 0}
+    ids: set[str] = set()
+    seen_in: dict[tuple[str, str], str] = {}
+    for path in shards(folder, "faces"):
+        shard_ids = set()
+        for row in read_shard(path, "faces"):
+            record = FaceRecord.from_row(row)
+            _check_split(record, path, seen_in)
+            _add(record.face_id, ids, path)
+            shard_ids.add(record.face_id)
+        counts["faces"] += len(shard_ids)
+        counts["samples"] += _validate_samples(folder / "samples" / path.name, shard_ids, ids)
+    for path in present:
+        name = path.relative_to(folder).as_posix()
+        if sha256(path) != listed[name]["sha256"]:
+            raise BadCorpus(
+                f"Corpus shard '{path}' is not the file of the manifest (checksum); "
+                "delete it and run the build again."
+            )
+    return counts
+
+
+def _validate_samples(path: Path, face_ids: set[str], ids: set[str]) -> int:
+    if not path.is_file():
+        raise BadCorpus(f"Samples shard '{path}' is missing; run the build again.")
+    count = 0
+    for row in read_shard(path, "samples"):
+        sample = Sample.from_row(row)
+        if sample.face_id not in face_ids:
+            raise BadCorpus(
+                f"Sample {sample.sample_id} of '{path}' speaks of face {sample.face_id}, "
+                "which its faces shard does not hold."
+            )
+        _add(sample.sample_id, ids, path)
+        count += 1
+    return count
+
+
+def _add(new: str, ids: set[str], path: Path) -> None:
+    if new in ids:
+        raise BadCorpus(f"The id {new} of '{path}' is used twice; ids are unique in a corpus.")
+    ids.add(new)
+
+
+def _check_split(record: FaceRecord, path: Path, seen_in: dict[tuple[str, str], str]) -> None:
+    """A shard holds one split; no person and no picture of a source is in two splits."""
+    if not path.name.startswith(f"{record.split}-"):
+        raise BadCorpus(f"Face {record.face_id} of '{path}' belongs to split {record.split!r}.")
+    picture = hashlib.sha256(b"".join(record.frames)).hexdigest()
+    for what, value in (("subject", record.subject), ("picture", picture)):
+        if value is None:
+            continue
+        other = seen_in.setdefault((record.source, f"{what} {value}"), record.split)
+        if other != record.split:
+            raise BadCorpus(
+                f"The {what} of face {record.face_id} in '{path}' is also in split {other!r}: "
+                "the splits leak."
+            )
