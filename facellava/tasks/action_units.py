@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from facellava.tasks.grammar import Grammar
-from facellava.tasks.task import Label, Task
+from facellava.tasks.task import Label, Task, every_claim
 
 DISFA: Final = ("AU1", "AU2", "AU4", "AU6", "AU9", "AU12", "AU25", "AU26")
 BP4D: Final = (
@@ -270,6 +270,31 @@ FOLLOW_UPS: Final = Grammar(
 
 _UNIT_WORDS: Final = tuple(f" {code}" for code in (*UNION, _NONE))
 
+CLAIMS_FOR: Final[dict[str, tuple[str, ...]]] = {
+    "AU1": ("inner_brows_raised", "brows_slope_outwards", "brows_raised", "forehead_lined"),
+    "AU2": ("outer_brows_raised", "brows_raised", "brows_arched", "forehead_lined"),
+    "AU4": (
+        "brows_lowered", "brows_drawn_together", "glabella_lined", "inner_brows_lowered",
+        "brows_slope_inwards",
+    ),
+    "AU6": ("eye_corners_lined", "under_eyes_lined", "eyes_narrowed"),
+    "AU7": ("eyes_narrowed", "under_eyes_lined"),
+    "AU9": ("upper_lip_raised", "folds_deep", "inner_brows_lowered"),
+    "AU10": ("upper_lip_raised", "folds_deep"),
+    "AU12": ("lip_corners_raised", "mouth_stretched", "folds_deep", "teeth_visible"),
+    "AU14": ("right_lip_corner_higher", "left_lip_corner_higher"),
+    "AU15": ("lip_corners_lowered",),
+    "AU17": ("jaw_raised", "mouth_closed"),
+    "AU23": ("lips_thin", "mouth_narrow"),
+    "AU24": ("lips_thin", "mouth_closed"),
+    "AU25": ("lips_parted", "mouth_wide_open", "teeth_visible", "mouth_dark_inside"),
+    "AU26": ("jaw_dropped", "mouth_wide_open", "mouth_dark_inside"),
+    _NONE: (
+        "brows_at_rest", "eyes_usual", "lip_corners_level", "mouth_closed", "mouth_even",
+        "glabella_smooth", "forehead_smooth", "folds_soft", "eye_corners_smooth",
+    ),
+}  # fmt: skip
+
 ACTION_UNITS_TASK: Final = Task(
     name="action_units",
     title="Action units",
@@ -283,4 +308,6 @@ ACTION_UNITS_TASK: Final = Task(
     read=_read,
     closed_words=_UNIT_WORDS,
     scored_words=_UNIT_WORDS,
+    claim_ids=every_claim(CLAIMS_FOR, "eyes_wide", "under_eyes_smooth"),
+    claims_for=CLAIMS_FOR,
 )

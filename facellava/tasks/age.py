@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from facellava.tasks.grammar import Grammar
-from facellava.tasks.task import Label, Task
+from facellava.tasks.task import Label, Task, every_claim
 
 OLDEST: Final = 116
 AGES: Final = range(OLDEST + 1)
@@ -173,6 +173,29 @@ FOLLOW_UPS: Final = Grammar(
 
 _AGE_WORDS: Final = tuple(f" {years}" for years in AGES)
 
+# Youngest age of each band, and what its skin and shape show.
+_BANDS: Final[dict[int, tuple[str, ...]]] = {
+    0: (
+        "cheeks_smooth", "folds_soft", "under_eyes_smooth", "eye_corners_smooth", "face_round",
+        "forehead_smooth", "glabella_smooth", "jaw_raised", "brows_faint",
+    ),
+    13: (
+        "cheeks_smooth", "under_eyes_smooth", "eye_corners_smooth", "forehead_smooth",
+        "folds_soft", "glabella_smooth", "under_eyes_bright", "lips_full",
+    ),
+    30: (
+        "folds_deep", "under_eyes_shadowed", "under_eyes_lined", "beard_dark", "forehead_smooth",
+        "glabella_smooth", "cheeks_rough", "eye_corners_lined", "face_long",
+    ),
+    50: (
+        "forehead_lined", "eye_corners_lined", "under_eyes_lined", "folds_deep", "cheeks_rough",
+        "glabella_lined", "under_eyes_shadowed", "lips_thin", "hair_light", "brows_faint",
+    ),
+}  # fmt: skip
+CLAIMS_FOR: Final[dict[str, tuple[str, ...]]] = {
+    str(years): _BANDS[max(start for start in _BANDS if start <= years)] for years in AGES
+}
+
 AGE: Final = Task(
     name="age",
     title="Age",
@@ -186,4 +209,6 @@ AGE: Final = Task(
     read=_read,
     closed_words=_AGE_WORDS,
     scored_words=_AGE_WORDS,
+    claim_ids=every_claim(CLAIMS_FOR),
+    claims_for=CLAIMS_FOR,
 )

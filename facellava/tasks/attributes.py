@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from facellava.tasks.attribute_table import ATTRIBUTES, NAMES
 from facellava.tasks.grammar import Grammar, roughen
-from facellava.tasks.task import Label, Task
+from facellava.tasks.task import Label, Task, every_claim
 
 _YES, _NO = "yes", "no"
 
@@ -199,6 +199,54 @@ FOLLOW_UPS: Final = Grammar(
     slots=QUESTIONS.slots,
 )  # fmt: skip
 
+_SIDES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    # name: (what speaks for yes, what speaks for no)
+    "5 o'clock shadow": (("beard_dark", "upper_lip_dark"), ("beard_none", "upper_lip_bare")),
+    "arched eyebrows": (("brows_arched",), ("brows_straight",)),
+    "bags under the eyes": (
+        ("under_eyes_shadowed", "under_eyes_lined"), ("under_eyes_bright", "under_eyes_smooth"),
+    ),
+    "bald": (("hair_light", "forehead_bright"), ("hair_dark", "forehead_dark")),
+    "bangs": (("forehead_dark",), ("forehead_bright",)),
+    "big lips": (("lips_full",), ("lips_thin",)),
+    "big nose": (("nose_wide",), ("nose_narrow",)),
+    "black hair": (("hair_dark",), ("hair_light",)),
+    "blond hair": (("hair_light",), ("hair_dark",)),
+    "blurry photo": (("picture_soft",), ("picture_sharp",)),
+    "brown hair": (("hair_dark",), ("hair_light",)),
+    "bushy eyebrows": (("brows_dark",), ("brows_faint",)),
+    "chubby": (("face_round",), ("face_long",)),
+    "eyeglasses": (("spectacles",), ("no_spectacles",)),
+    "goatee": (("beard_dark",), ("beard_none",)),
+    "gray hair": (("hair_light", "forehead_lined"), ("hair_dark", "forehead_smooth")),
+    "heavy makeup": (("lips_red", "lids_dark", "cheeks_smooth"), ("lips_pale", "lids_bright")),
+    "male": (("beard_dark", "brows_dark", "upper_lip_dark"), ("beard_none", "lips_red")),
+    "mouth slightly open": (("lips_parted", "teeth_visible"), ("mouth_closed",)),
+    "mustache": (("upper_lip_dark",), ("upper_lip_bare",)),
+    "narrow eyes": (("eyes_narrowed",), ("eyes_wide",)),
+    "beardless": (("beard_none",), ("beard_dark",)),
+    "oval face": (("face_long",), ("face_round",)),
+    "pale skin": (("skin_light", "cheeks_pale"), ("skin_dark", "cheeks_red")),
+    "pointy nose": (("nose_narrow",), ("nose_wide",)),
+    "receding hairline": (("forehead_bright", "hair_light"), ("forehead_dark", "hair_dark")),
+    "rosy cheeks": (("cheeks_red",), ("cheeks_pale",)),
+    "smiling": (
+        ("lip_corners_raised", "teeth_visible", "mouth_stretched", "folds_deep"),
+        ("lip_corners_level", "lip_corners_lowered", "mouth_closed"),
+    ),
+    "wearing a hat": (("forehead_dark", "hair_dark"), ("forehead_bright",)),
+    "wearing lipstick": (("lips_red",), ("lips_pale",)),
+    "young": (
+        ("cheeks_smooth", "forehead_smooth", "eye_corners_smooth", "folds_soft"),
+        ("forehead_lined", "eye_corners_lined", "folds_deep", "cheeks_rough"),
+    ),
+}  # fmt: skip
+CLAIMS_FOR: Final[dict[str, tuple[str, ...]]] = {
+    f"{name} {word}": ids
+    for name, sides in _SIDES.items()
+    for word, ids in zip((_YES, _NO), sides, strict=True)
+}
+
 ATTRIBUTES_TASK: Final = Task(
     name="attributes",
     title="Attributes",
@@ -212,6 +260,8 @@ ATTRIBUTES_TASK: Final = Task(
     read=_read,
     closed_words=tuple(f" {word}" for word in (*NAMES, _YES, _NO)),
     scored_words=(f" {_YES}", f" {_NO}"),
+    claim_ids=every_claim(CLAIMS_FOR),
+    claims_for=CLAIMS_FOR,
 )
 
 _THING: Final = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from facellava.tasks.grammar import Grammar
-from facellava.tasks.task import Label, Task, check_word
+from facellava.tasks.task import Label, Task, check_word, every_claim
 
 LABELS: Final = ("real", "fake")
 
@@ -194,6 +194,17 @@ FOLLOW_UPS: Final = Grammar(
     slots=QUESTIONS.slots,
 )  # fmt: skip
 
+CLAIMS_FOR: Final[dict[str, tuple[str, ...]]] = {
+    "real": (
+        "rim_colour_matches", "mouth_colour_matches", "forehead_colour_matches", "sharpness_even",
+        "noise_even", "picture_sharp",
+    ),
+    "fake": (
+        "rim_colour_differs", "inner_face_blurred", "inner_face_smoothed", "mouth_colour_differs",
+        "forehead_colour_differs", "picture_soft",
+    ),
+}  # fmt: skip
+
 DEEPFAKE: Final = Task(
     name="deepfake",
     title="Deepfake",
@@ -207,4 +218,6 @@ DEEPFAKE: Final = Task(
     read=_read,
     closed_words=(" real", " fake"),
     scored_words=(" real", " fake"),
+    claim_ids=every_claim(CLAIMS_FOR),
+    claims_for=CLAIMS_FOR,
 )

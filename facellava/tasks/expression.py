@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from facellava.tasks.grammar import Grammar
-from facellava.tasks.task import Label, Task, check_word
+from facellava.tasks.task import Label, Task, check_word, every_claim
 
 BASIC: Final = ("anger", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 WIDER: Final = ("contempt", "anxiety", "helplessness", "disappointment")
@@ -249,6 +249,50 @@ FOLLOW_UPS: Final = Grammar(
     slots=QUESTIONS.slots,
 )  # fmt: skip
 
+CLAIMS_FOR: Final[dict[str, tuple[str, ...]]] = {
+    "anger": (
+        "brows_lowered", "brows_drawn_together", "glabella_lined", "inner_brows_lowered",
+        "brows_slope_inwards", "lips_thin", "eyes_narrowed", "mouth_closed", "lip_corners_lowered",
+    ),
+    "disgust": (
+        "upper_lip_raised", "folds_deep", "brows_lowered", "eyes_narrowed", "glabella_lined",
+        "lip_corners_lowered", "inner_brows_lowered", "brows_drawn_together",
+    ),
+    "fear": (
+        "eyes_wide", "inner_brows_raised", "brows_raised", "mouth_wide_open", "lips_parted",
+        "forehead_lined", "mouth_stretched", "brows_slope_outwards", "mouth_dark_inside",
+    ),
+    "happiness": (
+        "lip_corners_raised", "teeth_visible", "mouth_stretched", "folds_deep", "eye_corners_lined",
+        "under_eyes_lined", "eyes_narrowed", "lips_parted", "upper_lip_raised",
+    ),
+    "neutral": (
+        "lip_corners_level", "mouth_closed", "brows_at_rest", "eyes_usual", "mouth_even",
+        "glabella_smooth", "folds_soft", "forehead_smooth", "eye_corners_smooth",
+    ),
+    "sadness": (
+        "lip_corners_lowered", "brows_slope_outwards", "inner_brows_raised", "mouth_closed",
+        "glabella_lined", "brows_drawn_together", "eyes_narrowed", "head_lowered",
+    ),
+    "surprise": (
+        "eyes_wide", "brows_raised", "mouth_wide_open", "jaw_dropped", "brows_arched",
+        "forehead_lined", "outer_brows_raised", "inner_brows_raised", "mouth_dark_inside",
+        "lips_parted",
+    ),
+    "contempt": (
+        "right_lip_corner_higher", "left_lip_corner_higher", "mouth_closed", "eyes_narrowed",
+    ),
+    "anxiety": (
+        "inner_brows_raised", "brows_drawn_together", "eyes_wide", "forehead_lined", "lips_thin",
+    ),
+    "helplessness": (
+        "inner_brows_raised", "brows_slope_outwards", "lip_corners_lowered", "head_lowered",
+    ),
+    "disappointment": (
+        "lip_corners_lowered", "brows_slope_outwards", "mouth_closed", "lips_thin", "head_lowered",
+    ),
+}  # fmt: skip
+
 EXPRESSION: Final = Task(
     name="expression",
     title="Expression",
@@ -262,4 +306,10 @@ EXPRESSION: Final = Task(
     read=_read,
     closed_words=tuple(f" {word}" for word in LABELS),
     scored_words=tuple(f" {word}" for word in BASIC),
+    claim_ids=every_claim(
+        CLAIMS_FOR,
+        *("jaw_raised", "mouth_narrow", "outer_brows_low", "brows_straight", "brows_apart"),
+        *("under_eyes_smooth", "head_raised", "facing_camera"),
+    ),
+    claims_for=CLAIMS_FOR,
 )

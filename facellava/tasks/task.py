@@ -61,8 +61,9 @@ class Task:
             tokens.
         scored_words: The words, each with its leading space, over which the model's probability
             is taken.
-        claim_ids: Ids of `facellava.evidence.CLAIMS` that a reason of this task may use.
+        claim_ids: Ids of `facellava.claims.CLAIMS` that a reason of this task may use.
         claims_for: For a label word, the claim ids that speak for it, strongest first.
+            Attributes: under "<name> yes" and "<name> no", where a measurement bears on it.
     """
 
     name: str
@@ -133,6 +134,11 @@ class Task:
             return self.check(label)
         except ValueError as error:
             raise BadSample(f"The label of task {self.name!r} cannot be used: {error}.") from error
+
+
+def every_claim(claims_for: Mapping[str, tuple[str, ...]], *more: str) -> tuple[str, ...]:
+    """All claim ids of the table and `more`, each once, in order of first mention."""
+    return tuple(dict.fromkeys([*(id for ids in claims_for.values() for id in ids), *more]))
 
 
 def check_word(label: object, allowed: Sequence[str]) -> str:

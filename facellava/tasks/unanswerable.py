@@ -43,7 +43,7 @@ KINDS: Final[Mapping[str, Kind]] = {
 
 HINTS: Final = (
     "You can ask about the expression, action units, attributes, age or signs of a fake face.",
-    "I can say which expression the face shows, which action units are active and how old it looks.",
+    "I can say which expression a face shows, which action units are active and how old it looks.",
     "Ask about the expression, the age, an attribute such as glasses, or whether the face is fake.",
     "What I can describe is the expression, the facial movements, the attributes and the age.",
     "Try a question such as: how old is this person, or what expression is this?",
