@@ -124,7 +124,12 @@ class Venv:
                 elif line.startswith("Collecting") and time.monotonic() - shown > 10:
                     shown = time.monotonic()
                     say(f"  collecting {line.split()[1]}")
-        if process.wait() != 0:
+        if process.wait() < 0:
+            raise SetupFailed(
+                f"pip was killed (signal {-process.returncode}), perhaps for want of memory: "
+                "run `make setup` again, it goes on from there."
+            )
+        if process.returncode:
             raise SetupFailed(f"{explain(''.join(said))} The whole log: {self.log}")
 
     def versions(self, package: str, index: str) -> list[str]:
@@ -176,6 +181,11 @@ def explain(output: str) -> str:
             "to the network, or point pip at an index within reach, and run `make setup` again."
         )
     missing = re.search(r"No matching distribution found for ([^\n]+)", output)
+    if missing and "(from versions: none)" in output:
+        return (
+            f"pip finds no version at all of {missing.group(1).strip()}: connect this machine to "
+            "the network, or point pip at an index that has it, and run `make setup` again."
+        )
     if missing:
         return (
             f"pip finds no {missing.group(1).strip()} for this machine and Python {PYTHON}: "
@@ -183,7 +193,7 @@ def explain(output: str) -> str:
         )
     errors = re.findall(r"^ERROR: (.+)$", output, flags=re.MULTILINE)
     last = errors[-1] if errors else (output.strip().splitlines() or ["it said nothing"])[-1]
-    return f"pip stopped: {last.strip().rstrip('.')}."
+    return f"pip stopped: {last.strip().rstrip('.')[:300]}."
 
 
 def choose(gpu: str, versions: Callable[[str, str], list[str]]) -> Choice:
@@ -286,10 +296,12 @@ def set_up(root: Path, *, extra: str | None = None, again: bool = False) -> None
     if not usable or (before and (before.root, before.python) != (str(root), PYTHON)):
         say(f"creating .venv with Python {PYTHON}")
         venv.create()
+        before = None
     choice = choice or (asked_choice(extra, venv.versions) if extra else choose(gpu, venv.versions))
     if venv.holds_other_vllm(choice, before):
         say("creating .venv anew: it holds another vLLM than the one chosen now")
         venv.create()
+        before = None
     tell_choice(choice)
     if not (before and before.finished):
         require_space(root, choice)
