@@ -8,10 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -62,7 +61,7 @@ class Machine:
         monkeypatch.setattr("facellava.environment.gpu_name", lambda: self.gpu)
         monkeypatch.setattr("facellava.environment.probe_imports", self._probe)
         monkeypatch.setattr(setup_env.shutil, "disk_usage", lambda _: self.disk)
-        self.disk = namedtuple("Usage", "free")(100e9)
+        self.disk = SimpleNamespace(free=100e9)
 
     @property
     def site_packages(self) -> Path:
@@ -213,7 +212,7 @@ def test_companions_that_cannot_be_imported_are_removed(
 
 
 def test_too_small_a_disk_is_refused_before_installing(machine: Machine) -> None:
-    machine.disk = machine.disk._replace(free=2e9)
+    machine.disk.free = 2e9
     with pytest.raises(machine.setup_env.SetupFailed, match=r"needs about 7 GB .* 2\.0 GB"):
         machine.set_up()
     assert machine.pip_calls == []
