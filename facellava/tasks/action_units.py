@@ -203,6 +203,16 @@ QUESTIONS: Final = Grammar(
         "which muscle pulls {his} lip corners?",
         "which muscle moves {his} brows?",
         "is {his} {muscle} {working}?",
+        "are {his} {moved_parts}?",
+        "are the {moved_parts}?",
+        "are {his} {moved_parts}{here}?",
+        "is {his} {moved_part}?",
+        "is the {moved_part}{here}?",
+        "{is_he} {moving}?",
+        "{is_he} {moving}{here}?",
+        "{moving}?",
+        "{wonder} if {he_is} {moving}?",
+        "do you {see} that {his} {moved_part}?",
     ),
     slots={
         "units": (
@@ -228,6 +238,24 @@ QUESTIONS: Final = Grammar(
             "flexed",
         ),
         "using": ("using", "showing", "activating", "displaying", "contracting", "moving"),
+        "moved_parts": (
+            "eyebrows raised", "brows raised", "brows lowered", "eyebrows pulled down",
+            "cheeks raised", "cheeks lifted", "lips pressed together", "lips tightened",
+            "lip corners pulled up", "lip corners pulled down", "mouth corners down",
+            "eyelids tightened", "inner brows raised", "outer brows raised", "lids tense",
+            "eyebrows drawn together", "brows furrowed", "lip corners raised",
+        ),
+        "moved_part": (
+            "nose wrinkled", "jaw dropped", "upper lip raised", "brow furrowed", "brow lowered",
+            "forehead tense", "upper lip curled", "jaw lowered", "inner brow raised",
+            "jaw clenched",
+        ),
+        "moving": (
+            "frowning", "raising the eyebrows", "wrinkling the nose", "pressing the lips together",
+            "dropping the jaw", "squinting", "furrowing the brow", "pursing the lips",
+            "lifting the upper lip", "lowering the brows", "raising the cheeks", "scowling",
+            "tightening the lids", "pulling the lip corners down",
+        ),
         "use": ("use", "move", "contract", "activate", "tense"),
         "show": ("show", "display", "contain", "exhibit", "have"),
         "see": (

@@ -101,6 +101,8 @@ QUESTIONS: Final = Grammar(
         "hair color?",
         "hair style?",
         "describe {his} hair.",
+        "{does_he} have {shade} hair?",
+        "is {his} hair {shade}?",
         "describe {his} nose, hair and skin.",
         "describe {his} eyebrows and lips.",
         "what accessories {is_he} wearing?",
@@ -181,6 +183,7 @@ QUESTIONS: Final = Grammar(
             "write down", "determine", "detect", "classify", "analyse", "analyze", "recognise",
         ),
         "item": _ANY_ATTRIBUTE,
+        "shade": ("dark", "light", "light or dark", "black or brown", "blond or brown", "dyed"),
     },
 )  # fmt: skip
 

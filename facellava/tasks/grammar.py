@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Final
 
 _SLOT: Final = re.compile(r"\{(\w+)\}")
+# An empty filler leaves a space before the end mark.
+_SPACE_BEFORE_MARK: Final = re.compile(r" (?=[?.,!])")
 
 # subject, verb be, verb do, possessive, object
 _PEOPLE: Final = (
@@ -88,7 +90,8 @@ class Grammar:
 
     def draw(self, rng: random.Random) -> str:
         """One sentence in lower case with its end mark, every slot filled."""
-        return self._filled(rng.choice(self.templates), rng)
+        text = " ".join(self._filled(rng.choice(self.templates), rng).split())
+        return _SPACE_BEFORE_MARK.sub("", text)
 
     def _filled(self, text: str, rng: random.Random) -> str:
         def fill(slot: re.Match[str]) -> str:

@@ -147,12 +147,27 @@ TEMPLATES: Final[dict[str, tuple[str, ...]]] = {
         "who was {historic}?", "when did {historic} live?", "how old is the universe?",
         "how old is {country}?", "what is love?", "why is the sky blue?",
         "how many planets are there?", "how far is the moon?", "asdf", "blah blah", "???",
-        "lorem ipsum", "1234", "what?", "huh?", "what eye colour {does_he} have?",
-        "what colour are {his} eyes?", "where {is_he} looking?", "which way {is_he} facing?",
+        "lorem ipsum", "1234", "what?", "huh?", "{does_he} have {unlisted}?",
+        "do you see {unlisted}?", "any {unlisted_bare}?", "is {he_short} {acting}?",
+        "what eye colour {does_he} have?", "what colour are {his} eyes?", "where {is_he} looking?",
+        "which way {is_he} facing?",
     ),
 }  # fmt: skip
 
 SLOTS: Final[dict[str, tuple[str, ...]]] = {
+    "he_short": ("he", "she", "this person", "the man", "the woman", "the baby", "my friend"),
+    "unlisted": (
+        "a scar", "a tattoo", "a birthmark", "a mole", "a ponytail", "a mask on", "{unlisted_bare}",
+    ),
+    "unlisted_bare": (
+        "freckles", "braces", "long hair", "pierced nostrils", "blue eyes", "green eyes",
+        "brown eyes", "short hair", "big ears", "white teeth", "long eyelashes", "tattoos", "scars",
+    ),
+    "acting": (
+        "asleep", "talking", "singing", "winking", "yawning", "eating", "sitting", "dancing",
+        "looking at me", "looking away", "turning the head", "waving", "blinking", "on the phone",
+        "sticking the tongue out",
+    ),
     "full": ("full", "real", "last", "first", "family"),
     "identify": (
         "identify", "recognise", "recognize", "name", "find out who this is for", "look up",
