@@ -6,7 +6,6 @@ written beside the run as plain .npy files and mapped into memory.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -16,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facellava.corpus import FaceRecord
 from facellava.errors import BadCorpus
 from facellava.faces import MEASUREMENTS, measure
-from facellava.processor import resize_crop
+from facellava.image_processor import FaceLlavaImageProcessor
+from facellava.records import FaceRecord
 from facellava.tasks import TASKS
 
 logger = logging.getLogger(__name__)
 
-EXPRESSIONS = TASKS["expression"].labels
+EXPRESSIONS = tuple(word.strip() for word in TASKS["expression"].scored_words)
 ATTRIBUTES = TASKS["attributes"].labels
 # The FER+ votes that we keep as a second, soft label set.
 VOTES = (*EXPRESSIONS, "contempt")
@@ -87,7 +86,8 @@ def face_arrays(
         BadCorpus: there are no faces.
     """
     if not folder.exists():
-        rows = [_row(record, image_size) for record in tqdm(records, total=count, unit="face")]
+        resizer = FaceLlavaImageProcessor(size=(image_size, image_size))
+        rows = [_row(record, resizer) for record in tqdm(records, total=count, unit="face")]
         if not rows:
             raise BadCorpus("The corpus holds no faces to train on; build it with more of them.")
         FaceArrays(
@@ -99,9 +99,9 @@ def face_arrays(
     return FaceArrays.open(folder)
 
 
-def _row(record: FaceRecord, image_size: int) -> dict[str, NDArray]:
+def _row(record: FaceRecord, resizer: FaceLlavaImageProcessor) -> dict[str, NDArray]:
     face = record.faces()[0]
-    labels = json.loads(record.labels) if isinstance(record.labels, str) else record.labels
+    labels = record.labels
     expression = labels.get("expression")
     votes = labels.get("expression_votes")
     attributes = labels.get("attributes")
@@ -109,7 +109,7 @@ def _row(record: FaceRecord, image_size: int) -> dict[str, NDArray]:
     values = measure(face)
     measured = [values[name].value for name in MEASURED]
     return {
-        "pixels": resize_crop(face.crop, image_size),
+        "pixels": resizer.resize(face.crop),
         "landmarks": face.landmarks,
         "expression": np.int64(EXPRESSIONS.index(expression) if expression else ABSENT),
         "votes": _vote_shares(votes),

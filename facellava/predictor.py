@@ -1,0 +1,299 @@
+"""The public door: a photo and a question in, explained and checked answers out.
+
+from facellava.predictor import FaceLlava
+
+model = FaceLlava.load()
+answer = model.ask("photo.jpg", "How old is she?")[0]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from threading import Thread
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import TextIteratorStreamer
+
+from facellava import checkpoint
+from facellava.answer import Answer
+from facellava.conversation import FaceItem, Message, Turn, face_conversation
+from facellava.errors import BadModelInput, NoFaceFound, UnreadableAnswer
+from facellava.evidence import verify
+from facellava.faces import Face, find_faces, read_photo
+from facellava.faces.photo import PhotoSource
+from facellava.model import FaceLlavaForConditionalGeneration
+from facellava.probabilities import LabelScorer, calibrate
+from facellava.processor import FaceLlavaProcessor
+from facellava.tasks import TASKS, Verdict, find_task, parse_answer
+
+MAX_NEW_TOKENS = 320
+# Verdicts that no human-coded data stands behind.
+WEAK_TASKS = frozenset({"action_units"})
+FaceChoice = Literal["largest", "all"] | int
+
+
+def embedded_weights() -> Path:
+    """The folder of nano, the model inside the package."""
+    return Path(str(files("facellava") / "assets" / "nano"))
+
+
+class FaceLlava:
+    """A loaded model and everything around it. Build it with :meth:`load`."""
+
+    def __init__(
+        self, model: FaceLlavaForConditionalGeneration, processor: FaceLlavaProcessor
+    ) -> None:
+        self.model, self.processor = model.eval(), processor
+        self.scorer = LabelScorer(self.model, processor)
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> FaceLlava:
+        """Load a checkpoint folder; None is the embedded nano.
+
+        Raises:
+            BadCheckpoint: the folder is missing, incomplete or damaged.
+        """
+        return cls(*checkpoint.load(embedded_weights() if path is None else path))
+
+    def ask(
+        self,
+        photo: PhotoSource,
+        question: str | None = None,
+        *,
+        task: str | None = None,
+        face: FaceChoice = "largest",
+        history: Sequence[Turn] = (),
+        declared_crop: bool = False,
+    ) -> list[Answer]:
+        """Ask about the faces of a photo.
+
+        Args:
+            photo: path, bytes, Pillow image or (H, W, 3) uint8 RGB array.
+            question: in free words; or
+            task: a task's name instead, which asks its one canonical question.
+            face: "largest", "all", or the face's index (0 is the largest).
+            history: earlier turns about the same face.
+            declared_crop: the picture is one tightly cropped face.
+
+        Returns:
+            One answer a face.
+
+        Raises:
+            BadMedia: the photo cannot be read.
+            NoFaceFound: it shows no face, or not the one asked for.
+            UnknownTask: no such task.
+            BadModelInput: neither a question nor a task, or both.
+        """
+        wording = canonical_question(question, task)
+        faces = choose(find_faces(read_photo(photo), declared_crop=declared_crop), face)
+        return self.ask_many(faces, [wording] * len(faces), [history] * len(faces))
+
+    def ask_many(
+        self,
+        faces: Sequence[FaceItem],
+        questions: Sequence[str],
+        histories: Sequence[Sequence[Turn]] | None = None,
+        *,
+        probabilities: bool = True,
+        max_new_tokens: int = MAX_NEW_TOKENS,
+    ) -> list[Answer]:
+        """One question a face (or clip), answered as one batch, greedily.
+
+        Args:
+            faces: faces, or clips as sequences of one person's faces.
+            questions: as many.
+            histories: earlier turns of each.
+            probabilities: score the labels too; evaluation that needs words only can do without.
+            max_new_tokens: answers longer than this are cut and then unreadable.
+        """
+        conversations = self._conversations(faces, questions, histories)
+        texts = self._generate(conversations, faces, max_new_tokens)
+        verdicts: list[Verdict | UnreadableAnswer] = []
+        for text in texts:
+            try:
+                verdicts.append(parse_answer(text))
+            except UnreadableAnswer as error:
+                verdicts.append(error)
+        tables: list[dict[str, float]] = [{} for _ in texts]
+        if probabilities:
+            readable = [n for n, verdict in enumerate(verdicts) if isinstance(verdict, Verdict)]
+            scored = self.scorer.score(
+                [conversations[n] for n in readable],
+                [faces[n] for n in readable],
+                [verdict for verdict in verdicts if isinstance(verdict, Verdict)],
+            )
+            for n, table in zip(readable, scored, strict=True):
+                tables[n] = table
+        return [
+            self._answer(question, text, verdict, item, table)
+            for question, text, verdict, item, table in zip(
+                questions, texts, verdicts, faces, tables, strict=True
+            )
+        ]
+
+    def stream(self, item: FaceItem, question: str, history: Sequence[Turn] = ()) -> Iterator[str]:
+        """The answer's text as it is written, piece by piece.
+
+        Raises:
+            BadModelInput: the question cannot be read by the model.
+        """
+        [conversation] = self._conversations([item], [question], [history])
+        encoded = self.processor.encode([conversation], [item])
+        streamer = TextIteratorStreamer(
+            self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True
+        )
+        failures: list[BaseException] = []
+
+        def write() -> None:
+            try:
+                self._run_generate(encoded, MAX_NEW_TOKENS, streamer)
+            except BaseException as error:  # handed to the reader below, never lost
+                failures.append(error)
+                streamer.end()
+
+        writer = Thread(target=write, daemon=True)
+        writer.start()
+        yield from (piece for piece in streamer if piece)
+        writer.join()
+        if failures:
+            raise failures[0]
+
+    def read(
+        self, item: FaceItem, question: str, text: str, history: Sequence[Turn] = ()
+    ) -> Answer:
+        """The full answer for text that :meth:`stream` wrote.
+
+        An unreadable text gives an answer that says so.
+        """
+        [conversation] = self._conversations([item], [question], [history])
+        try:
+            verdict = parse_answer(text)
+        except UnreadableAnswer as error:
+            return self._answer(question, text, error, item, {})
+        [table] = self.scorer.score([conversation], [item], [verdict])
+        return self._answer(question, text, verdict, item, table)
+
+    @torch.inference_mode()
+    def region_attention(self, face: Face) -> NDArray[np.float32]:
+        """How much the image tokens look at each of the nine regions: (N, 9), heads averaged."""
+        encoded = self.processor.encode_faces([face])
+        attention = self.model.region_attention_map(encoded["pixel_values"], encoded["landmarks"])
+        return np.asarray(attention[0].float().mean(dim=0), np.float32)
+
+    def _conversations(
+        self,
+        faces: Sequence[FaceItem],
+        questions: Sequence[str],
+        histories: Sequence[Sequence[Turn]] | None,
+    ) -> list[list[Message]]:
+        return [
+            face_conversation("video" if isinstance(item, Sequence) else "image", question, history)
+            for item, question, history in zip(
+                faces, questions, histories or [()] * len(faces), strict=True
+            )
+        ]
+
+    def _generate(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        faces: Sequence[FaceItem],
+        max_new_tokens: int,
+    ) -> list[str]:
+        encoded = self.processor.encode(conversations, faces)
+        ids = self._run_generate(encoded, max_new_tokens, None)
+        answers = ids[:, encoded["input_ids"].shape[1] :]
+        texts: list[str] = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
+        return [text.strip() for text in texts]
+
+    @torch.inference_mode()
+    def _run_generate(
+        self,
+        encoded: Mapping[str, torch.Tensor],
+        max_new_tokens: int,
+        streamer: TextIteratorStreamer | None,
+    ) -> torch.Tensor:
+        ids: torch.Tensor = self.model.generate(
+            **encoded,
+            do_sample=False,
+            max_new_tokens=max_new_tokens,
+            streamer=streamer,
+            pad_token_id=self.processor.tokenizer.pad_token_id,
+            eos_token_id=self.processor.tokenizer.eos_token_id,
+        )
+        return ids
+
+    def _answer(
+        self,
+        question: str,
+        text: str,
+        verdict: Verdict | UnreadableAnswer,
+        item: FaceItem,
+        table: dict[str, float],
+    ) -> Answer:
+        face = measured_face(item)
+        if isinstance(verdict, UnreadableAnswer):
+            return Answer(question=question, text=text, face=face, unreadable=str(verdict))
+        temperature = self.model.config.calibration.get(verdict.task, 1.0)
+        exclusive = isinstance(verdict.label, str | int)
+        return Answer(
+            question=question,
+            text=text,
+            face=face,
+            task=verdict.task,
+            label=verdict.label,
+            explanation=verdict.reasons,
+            raw=table,
+            calibrated=calibrate(table, temperature, exclusive=exclusive),
+            evidence=tuple(verify(verdict.reasons, face)),
+            weak=face.weak or verdict.task in WEAK_TASKS,
+        )
+
+
+def canonical_question(question: str | None, task: str | None) -> str:
+    """The wording to ask: the user's, or the task's own one.
+
+    Raises:
+        BadModelInput: neither or both are given.
+        UnknownTask: no such task.
+    """
+    if (question is None) == (task is None):
+        raise BadModelInput(
+            "Give a question, or a task with --task: one of "
+            + ", ".join(name for name in TASKS if TASKS[name].scored_words)
+            + "."
+        )
+    return question if question is not None else find_task(str(task)).canonical_question
+
+
+def choose(faces: Sequence[Face], choice: FaceChoice) -> list[Face]:
+    """The faces that were asked for.
+
+    Raises:
+        NoFaceFound: the photo has no face of that index.
+        BadModelInput: another word than "largest" or "all".
+    """
+    if choice == "all":
+        return list(faces)
+    if choice == "largest":
+        return [faces[0]]
+    if not isinstance(choice, int):
+        raise BadModelInput(f"face is {choice!r}; use largest, all, or a face's number from 0.")
+    matching = [face for face in faces if face.index == choice]
+    if not matching:
+        raise NoFaceFound(
+            f"The photo has {len(faces)} face(s), numbered from 0; there is no face {choice}."
+        )
+    return matching
+
+
+def measured_face(item: FaceItem) -> Face:
+    """The face whose measurements check the answer: of a clip, the middle frame."""
+    face = item[len(item) // 2] if isinstance(item, Sequence) else item
+    if not isinstance(face, Face):
+        raise BadModelInput("Ask about faces that facellava.faces found.")
+    return face

@@ -1,0 +1,121 @@
+"""Linear heads on mean-pooled tokens, their losses and their figures: what supervises pixels.
+
+The encoder's pre-training and stage 1 both learn from these; neither keeps them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+from torch.nn import functional
+
+from train.face_arrays import ATTRIBUTES, EXPRESSIONS, VOTES, FaceArrays
+
+AGES = 117
+
+
+class FaceHeads(nn.Module):
+    """One linear head a label kind.
+
+    Args:
+        width: D, of the tokens.
+        measured: how many measured quantities are regressed.
+    """
+
+    def __init__(self, width: int, measured: int) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(0.2)
+        self.expression = nn.Linear(width, len(EXPRESSIONS))
+        self.votes = nn.Linear(width, len(VOTES))
+        self.age = nn.Linear(width, AGES)
+        self.attributes = nn.Linear(width, len(ATTRIBUTES))
+        self.fake = nn.Linear(width, 1)
+        self.measured = nn.Linear(width, measured)
+
+    def forward(self, tokens: Tensor) -> dict[str, Tensor]:
+        """Tokens (B, N, D) to the logits of every head, each (B, .) float32."""
+        pooled = self.dropout(tokens.mean(dim=1))
+        return {
+            name: head(pooled).float() for name, head in self.named_children() if name != "dropout"
+        }
+
+
+def losses(outputs: dict[str, Tensor], batch: dict[str, Tensor], smoothing: float) -> Tensor:
+    """The sum of every head's loss over the faces that carry its label."""
+    total = outputs["expression"].new_zeros(())
+    known = batch["expression"] >= 0
+    if known.any():
+        total = total + functional.cross_entropy(
+            outputs["expression"][known], batch["expression"][known], label_smoothing=smoothing
+        )
+    known = batch["votes"][:, 0] >= 0
+    if known.any():
+        total = total + 0.5 * functional.cross_entropy(
+            outputs["votes"][known], batch["votes"][known]
+        )
+    known = batch["age"] >= 0
+    if known.any():
+        total = total + age_loss(outputs["age"][known], batch["age"][known])
+    known = batch["attributes"] >= 0
+    if known.any():
+        total = total + 4.0 * functional.binary_cross_entropy_with_logits(
+            outputs["attributes"][known], batch["attributes"][known].float()
+        )
+    known = batch["fake"] >= 0
+    if known.any():
+        total = total + functional.binary_cross_entropy_with_logits(
+            outputs["fake"][known, 0], batch["fake"][known].float()
+        )
+    known = batch["measured"].isfinite()
+    if known.any():
+        total = total + functional.smooth_l1_loss(
+            outputs["measured"][known], batch["measured"][known]
+        )
+    return total
+
+
+def age_loss(logits: Tensor, ages: Tensor) -> Tensor:
+    """Cross-entropy to a Gaussian over the neighbouring years, plus the error of its mean.
+
+    Neighbouring ages look alike, so the target is spread (deep label distribution learning).
+    """
+    years = torch.arange(AGES, dtype=torch.float32)
+    spread = (1.0 + 0.04 * ages.float())[:, None]
+    target = torch.softmax(-((years - ages[:, None]) ** 2) / (2 * spread**2), dim=1)
+    expected = (logits.softmax(dim=1) * years).sum(dim=1)
+    error = functional.smooth_l1_loss(expected / 10, ages.float() / 10)
+    return 0.3 * functional.cross_entropy(logits, target) + error
+
+
+def measured_scale(arrays: FaceArrays) -> NDArray[np.float32]:
+    """(2, M) mean and deviation of the measured quantities over the faces that have them."""
+    known = np.isfinite(arrays.measured)
+    filled = np.where(known, arrays.measured, 0.0)
+    count = np.maximum(known.sum(axis=0), 1)
+    mean = filled.sum(axis=0) / count
+    variance = np.where(known, (arrays.measured - mean) ** 2, 0.0).sum(axis=0) / count
+    return np.stack([mean, np.sqrt(variance) + 1e-6]).astype(np.float32)
+
+
+def figures(outputs: dict[str, NDArray[np.float32]], arrays: FaceArrays) -> dict[str, float]:
+    """The heads' figures on faces that were not trained on: WAR, MAE, mAcc, AUC."""
+    found: dict[str, float] = {}
+    known = arrays.expression >= 0
+    if known.any():
+        correct = outputs["expression"][known].argmax(axis=1) == arrays.expression[known]
+        found["expression_WAR"] = float(correct.mean())
+    known = arrays.age >= 0
+    if known.any():
+        weights = torch.from_numpy(outputs["age"][known]).softmax(dim=1).numpy()
+        found["age_MAE"] = float(np.abs(weights @ np.arange(AGES) - arrays.age[known]).mean())
+    known = arrays.attributes[:, 0] >= 0
+    if known.any():
+        correct = (outputs["attributes"][known] > 0) == (arrays.attributes[known] == 1)
+        found["attributes_mAcc"] = float(correct.mean())
+    known = arrays.fake >= 0
+    if known.any():
+        found["fake_AUC"] = float(roc_auc_score(arrays.fake[known], outputs["fake"][known, 0]))
+    return found

@@ -1,0 +1,198 @@
+"""Stage 2: the language model learns to answer, over cached features of the frozen encoder.
+
+Loss on the assistant's turns only. The words that carry a verdict count more than the reasons
+around them, and a year's target is spread over its neighbours, since no face shows its exact age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import Dataset, Sampler
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import get_last_checkpoint
+
+from facellava.conversation import face_conversation
+from facellava.model import FaceLlavaForConditionalGeneration
+from facellava.processor import IGNORED_LABEL, EncodedText, FaceLlavaProcessor
+from facellava.records import Sample
+from facellava.tasks import TASKS
+from train.features import FeatureCache
+from train.tokenizer import closed_words
+
+VERDICT_WEIGHT = 3.0
+AGE_SPREAD_YEARS = 2.5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample as the model reads it.
+
+    Attributes:
+        face: index into the feature cache.
+        text: token ids and labels.
+    """
+
+    face: int
+    text: EncodedText
+
+
+def encode_rows(
+    samples: Iterable[Sample],
+    face_index: dict[str, int],
+    processor: FaceLlavaProcessor,
+    count: int | None = None,
+) -> list[Row]:
+    """Samples of cached faces as token ids; the answers of earlier turns are learned too."""
+    rows = []
+    for sample in tqdm(samples, total=count, unit="sample", desc="tokens"):
+        if sample.face_id in face_index:
+            messages = face_conversation("image", sample.question, sample.history, sample.answer)
+            text = processor.encode_text(messages, [1], training=True)
+            rows.append(Row(face_index[sample.face_id], text))
+    return rows
+
+
+class InstructionRows(Dataset[dict[str, Any]]):
+    """Rows with their face's features, in a random variant each time."""
+
+    def __init__(self, rows: Sequence[Row], cache: FeatureCache) -> None:
+        self.rows, self.cache = rows, cache
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self.rows[index]
+        variant = int(torch.randint(self.cache.variants, ()))
+        features = np.asarray(self.cache.features[variant, row.face], np.float32)
+        return {
+            "text": row.text,
+            "image_features": torch.from_numpy(features),
+            "landmarks": torch.from_numpy(self.cache.landmarks[variant, row.face]),
+        }
+
+
+class VerdictLoss(nn.Module):
+    """Cross-entropy with a weight a token and soft targets for years.
+
+    Args:
+        tokenizer: nano's, whose label words are single tokens.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__()
+        weights = torch.ones(len(tokenizer))
+
+        def token(word: str) -> int:
+            ids = tokenizer.encode(word, add_special_tokens=False)
+            return int(ids[0])
+
+        for word in closed_words():
+            weights[token(word)] = VERDICT_WEIGHT
+        years = torch.arange(len(TASKS["age"].labels), dtype=torch.float32)
+        spread = torch.exp(-((years - years[:, None]) ** 2) / (2 * AGE_SPREAD_YEARS**2))
+        self.register_buffer("weights", weights)
+        self.register_buffer("year_ids", torch.tensor([token(f" {y}") for y in range(len(years))]))
+        self.register_buffer("year_targets", spread / spread.sum(dim=1, keepdim=True))
+        index = torch.full((len(tokenizer),), -1)
+        index[self.year_ids] = torch.arange(len(years))
+        self.register_buffer("year_of_token", index)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """logits (B, L, V), labels (B, L) with -100 where there is no loss."""
+        learned = labels[:, 1:] != IGNORED_LABEL
+        scores = logits[:, :-1][learned].float()
+        targets = labels[:, 1:][learned]
+        weights = self.weights[targets]
+        logs = functional.log_softmax(scores, dim=-1)
+        errors = -logs.gather(1, targets[:, None])[:, 0]
+        years = self.year_of_token[targets]
+        aged = years >= 0
+        if aged.any():
+            soft = -(self.year_targets[years[aged]] * logs[aged][:, self.year_ids]).sum(dim=1)
+            errors = errors.masked_scatter(aged, soft)
+        return (errors * weights).sum() / weights.sum()
+
+
+class InstructionTrainer(Trainer):
+    """Trainer with our loss and batches of rows of like length."""
+
+    def __init__(self, *, processor: FaceLlavaProcessor, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.verdict_loss = VerdictLoss(processor.tokenizer)
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = self.verdict_loss(outputs.logits, labels)
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
+        rows = (train_dataset or self.train_dataset).rows
+        lengths = [len(row.text.input_ids) for row in rows]
+        return LengthGroupedSampler(self.args.train_batch_size, lengths=lengths)
+
+
+def train_instructions(
+    model: FaceLlavaForConditionalGeneration,
+    processor: FaceLlavaProcessor,
+    rows: InstructionRows,
+    out: Path,
+    *,
+    epochs: float = 2.0,
+    learning_rate: float = 1.5e-3,
+    batch: int = 64,
+    seed: int = 0,
+) -> None:
+    """Train everything but the vision tower in place; goes on from the last checkpoint in `out`."""
+    model.face_encoder.vision_tower.requires_grad_(False)
+
+    def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
+        batch_of_text = processor.pad([item["text"] for item in items], side="right")
+        return batch_of_text | {
+            name: torch.stack([item[name] for item in items])
+            for name in ("image_features", "landmarks")
+        }
+
+    trainer = InstructionTrainer(
+        processor=processor,
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(out),
+            num_train_epochs=epochs,
+            per_device_train_batch_size=batch,
+            learning_rate=learning_rate,
+            weight_decay=0.05,
+            adam_beta2=0.98,
+            lr_scheduler_type="cosine",
+            warmup_steps=200,
+            max_grad_norm=1.0,
+            bf16=True,
+            save_strategy="steps",
+            save_steps=250,
+            save_total_limit=1,
+            logging_steps=50,
+            report_to="none",
+            remove_unused_columns=False,
+            seed=seed,
+        ),
+        train_dataset=rows,
+        data_collator=collate,
+    )
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.exists() else None)

@@ -1,0 +1,179 @@
+"""The embedded model from a corpus, step by step; a step whose result is there is not done again.
+
+encoder     supervised pre-training of the convolutional encoder
+features    its tokens of every face, cached
+regions     stage 1: projector, FRLP and FRGCA under supervised heads
+tokenizer   byte-level BPE of the corpus's questions and answers
+instruct    stage 2: the language model over the cached features
+calibrate   one temperature a task, on faces set aside
+export      float16 safetensors, with tokenizer, processor and config
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, LlamaConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from facellava import checkpoint
+from facellava.config import IMAGE_TOKEN, VIDEO_TOKEN, FaceLlavaConfig
+from facellava.corpus import read_faces, read_samples
+from facellava.model import FaceLlavaForConditionalGeneration
+from facellava.processor import FaceLlavaProcessor
+from facellava.records import FaceRecord
+from train.calibrate import fit_temperatures
+from train.encoder import EncoderSettings, train_encoder
+from train.face_arrays import FaceArrays, face_arrays
+from train.features import cache_features
+from train.heads import measured_scale
+from train.instruct import InstructionRows, encode_rows, train_instructions
+from train.region_stage import FaceRows, train_regions
+from train.tokenizer import train_tokenizer
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SIZE = 96
+
+
+@dataclass(frozen=True)
+class NanoSettings:
+    """What makes this nano; the defaults made the one in the wheel."""
+
+    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    aside_share: float = 0.04
+    """Of the training split, by face: never trained on, used to watch and to calibrate."""
+    variants: int = 2
+    """How often each face's features are cached, in other light and position."""
+    region_epochs: float = 4.0
+    instruct_epochs: float = 2.0
+    width: int = 256
+    layers: int = 4
+    heads: int = 4
+    seed: int = 0
+
+
+def set_aside(face_id: str, share: float) -> bool:
+    """Whether a face of the training split is kept out of training; depends on its id only."""
+    digest = hashlib.sha256(face_id.encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32 < share
+
+
+def train_nano(corpus: Path, out: Path, settings: NanoSettings | None = None) -> Path:
+    """Train the embedded model from a corpus; returns the exported checkpoint's folder.
+
+    Raises:
+        BadCorpus: the corpus is not whole or holds nothing to train on.
+        BadCheckpoint: `out` holds a run with other settings.
+    """
+    settings = settings or NanoSettings()
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(settings.seed)
+    train_ids, aside_ids = _split(corpus, settings.aside_share)
+
+    def records(wanted: set[str]) -> chain[FaceRecord]:
+        return chain(r for r in read_faces(corpus, "train") if r.face_id in wanted)
+
+    train = face_arrays(
+        records(set(train_ids)), out / "train", image_size=IMAGE_SIZE, count=len(train_ids)
+    )
+    aside = face_arrays(
+        records(set(aside_ids)), out / "aside", image_size=IMAGE_SIZE, count=len(aside_ids)
+    )
+    train_encoder(train, aside, out / "encoder_run", settings.encoder)
+    tokenizer = _tokenizer(corpus, out / "tokenizer")
+    model, processor = nano_model(out / "encoder_run" / "encoder", tokenizer, train, settings)
+    train_cache = cache_features(
+        model.face_encoder, train, out / "train_features", variants=settings.variants
+    )
+    aside_cache = cache_features(model.face_encoder, aside, out / "aside_features", variants=1)
+    regions = out / "regions.safetensors"
+    if not regions.exists():
+        scale = measured_scale(train)
+        figures = train_regions(
+            model.face_encoder,
+            FaceRows(train_cache, train, scale, vary=True),
+            FaceRows(aside_cache, aside, scale, vary=False),
+            out / "regions_run",
+            epochs=settings.region_epochs,
+            seed=settings.seed,
+        )
+        logger.info("stage 1: %s", figures)
+        save_file({k: v.contiguous() for k, v in model.face_encoder.state_dict().items()}, regions)
+    model.face_encoder.load_state_dict(load_file(regions))
+    index = {face_id: number for number, face_id in enumerate(train_ids)}
+    rows = encode_rows(read_samples(corpus, "train"), index, processor)
+    train_instructions(
+        model,
+        processor,
+        InstructionRows(rows, train_cache),
+        out / "instruct_run",
+        epochs=settings.instruct_epochs,
+        seed=settings.seed,
+    )
+    model.config.calibration = fit_temperatures(
+        model, processor, [r for r in read_faces(corpus, "train") if r.face_id in set(aside_ids)]
+    )
+    return checkpoint.save(model, processor, out / "nano", dtype=torch.float16)
+
+
+def _split(corpus: Path, share: float) -> tuple[list[str], list[str]]:
+    train: list[str] = []
+    aside: list[str] = []
+    for record in read_faces(corpus, "train"):
+        (aside if set_aside(record.face_id, share) else train).append(record.face_id)
+    return train, aside
+
+
+def _tokenizer(corpus: Path, folder: Path) -> PreTrainedTokenizerBase:
+    if not folder.exists():
+        texts = (
+            text
+            for sample in read_samples(corpus, "train")
+            for text in (sample.question, sample.answer)
+        )
+        partial = folder.with_name(folder.name + ".partial")
+        train_tokenizer(texts).save_pretrained(partial)
+        partial.rename(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def nano_model(
+    encoder: Path, tokenizer: PreTrainedTokenizerBase, train: FaceArrays, settings: NanoSettings
+) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
+    """Nano with its trained encoder and everything else from scratch."""
+    points = train.landmarks
+    config = FaceLlavaConfig(
+        vision_config=AutoConfig.from_pretrained(encoder),
+        text_config=LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=settings.width,
+            intermediate_size=settings.width * 5 // 2,
+            num_hidden_layers=settings.layers,
+            num_attention_heads=settings.heads,
+            num_key_value_heads=settings.heads,
+            max_position_embeddings=2048,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        video_token_id=tokenizer.convert_tokens_to_ids(VIDEO_TOKEN),
+        image_size=IMAGE_SIZE,
+        region_variant="paper",
+        region_heads=4,
+        region_hidden=64,
+        landmark_mean=points.mean(axis=0).round(5).tolist(),
+        landmark_std=float(np.round(points.std(axis=0).mean(), 5)),
+    )
+    model, processor = checkpoint.new_model(config, tokenizer)
+    weights = load_file(encoder / "model.safetensors")
+    model.face_encoder.vision_tower.load_state_dict(weights)
+    return model, processor
