@@ -133,6 +133,8 @@ QUESTIONS: Final = Grammar(
         "{is_he} closer to {number} or {number}?",
         "{is_he} in {his} early or late {decade}?",
         "how young {is_he}?",
+        "would you card {him}?",
+        "would a bartender card {him}?",
         "how young {does_he} look?",
         "{is_he} {number}ish?",
         "to the nearest year, how old {is_he}?",

@@ -210,6 +210,9 @@ QUESTIONS: Final = Grammar(
         "why {does_he} look so {feeling}?",
         "how {feeling} {does_he} look?",
         "read {his} face.",
+        "{is_he} {enjoying}?",
+        "{does_he} look like {he_is} {enjoying}?",
+        "is everything okay with {him}, emotionally?",
         "read {his} {emotion}.",
         "{can_you} read {his} {emotion}?",
         "what is {face} telling us about {his} {emotion}?",
@@ -225,6 +228,10 @@ QUESTIONS: Final = Grammar(
             "expression", "emotion", "mood", "feeling", "facial expression", "emotional state",
             "emotion", "expression", "facial emotion", "emotional expression", "affect",
             "emotional tone", "sentiment", "state of mind",
+        ),
+        "enjoying": (
+            "enjoying it", "having fun", "having a good time", "having a bad day", "about to cry",
+            "enjoying the moment", "in distress", "under stress", "in shock",
         ),
         "he_short": ("he", "she", "this guy", "the woman", "the man", "this person"),
         "showing": (
