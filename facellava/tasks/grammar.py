@@ -67,7 +67,10 @@ PEOPLE_SLOTS: Final[dict[str, tuple[str, ...]]] = {
     ),
     "this_photo": ("this {photo}", "the {photo}", "this", "that {photo}", "my {photo}"),
     # Mostly nothing, so that the questions stay short.
-    "here": ("", "", "", "", "", " here", " in this {photo}", " in the {photo}", " right now", " on the left"),
+    "here": (
+        "", "", "", "", "", " here", " in this {photo}", " in the {photo}", " right now",
+        " on the left",
+    ),
     "can_you": (
         "can you", "could you", "would you", "will you", "please", "could you please", "can u",
         "can you please", "i want you to", "i'd like you to", "i need you to",
