@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,7 @@ from transformers import (
     AutoProcessor,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from facellava.config import IMAGE_TOKEN, VIDEO_TOKEN, FaceLlavaConfig
 from facellava.errors import BadCheckpoint, BadModelInput, FacellavaError
@@ -34,16 +36,9 @@ from facellava.processor import FaceLlavaProcessor
 
 PICKLE_SUFFIXES: Final = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 INDEX_FILE: Final = "model.safetensors.index.json"
-# What transformers, tokenizers and the json module raise on a folder whose files are damaged.
-_UNREADABLE: Final = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    SafetensorError,
-)
+REQUIRED_FILES: Final = ("config.json", "processor_config.json", "tokenizer_config.json")
+# What transformers raises on files that are well-formed and whose contents make no sense to it.
+_UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)
 
 
 def register_auto_classes() -> None:
@@ -133,17 +128,23 @@ def save(
     target = Path(path)
     if not target.parent.is_dir():
         raise BadCheckpoint(f"{target.parent} is not a folder; make it first.")
-    if target.exists() and not (target / "config.json").is_file():
+    foreign = target.is_dir() and any(target.iterdir()) and not (target / "config.json").is_file()
+    if foreign or target.is_file():
         raise BadCheckpoint(
             f"{target} exists and is not a checkpoint folder; choose another path or remove it."
         )
     state = _stored_state(model, dtype)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        model.save_pretrained(draft, state_dict=state)
+        with _no_progress_bars():
+            model.save_pretrained(draft, state_dict=state)
         processor.save_pretrained(draft)
         draft.chmod(0o755)
         _replace_folder(draft, target)
+    except (OSError, SafetensorError) as error:
+        raise BadCheckpoint(
+            f"{target} cannot be written; free some space or choose another place."
+        ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return target
@@ -153,10 +154,27 @@ def _replace_folder(draft: Path, target: Path) -> None:
     if not target.exists():
         draft.rename(target)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-    target.rename(old / target.name)
-    draft.rename(target)
-    shutil.rmtree(old)
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent)) / target.name
+    target.rename(old)
+    try:
+        draft.rename(target)
+    except OSError:
+        old.rename(target)
+        old.parent.rmdir()
+        raise
+    shutil.rmtree(old.parent)
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Silence transformers' bars: a folder is read or written in one go, often inside a command."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _stored_state(model: torch.nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
@@ -197,14 +215,17 @@ def load(
     _check_files(folder)
     try:
         config = FaceLlavaConfig.from_pretrained(folder, local_files_only=True)
-        model, report = FaceLlavaForConditionalGeneration.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with _no_progress_bars():
+            model, report = FaceLlavaForConditionalGeneration.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                # Reported below, in one sentence.
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
         processor = FaceLlavaProcessor.from_pretrained(folder, local_files_only=True)
     except FacellavaError as error:
         raise BadCheckpoint(f"{folder} does not hold a whole checkpoint: {error}") from error
@@ -233,6 +254,8 @@ def _check_files(folder: Path) -> None:
     if not folder.is_dir():
         raise BadCheckpoint(f"{folder} is not a folder; give the folder that holds config.json.")
     config = _read_json(folder / "config.json")
+    for file in sorted({folder / name for name in REQUIRED_FILES} | {*folder.glob("*.json")}):
+        _read_json(file)
     if config.get("model_type") != FaceLlavaConfig.model_type:
         raise BadCheckpoint(
             f"{folder} holds a {config.get('model_type')!r} model; "
@@ -265,7 +288,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BadCheckpoint(
-            f"{file.parent} holds no {file.name}, so it is not a checkpoint folder."
+            f"{file.parent} holds no {file.name}, so it is not a whole checkpoint folder."
         ) from error
     except (OSError, ValueError) as error:
         raise BadCheckpoint(f"{file} cannot be read as JSON; copy it anew.") from error

@@ -8,67 +8,40 @@ landmarks are (x, y) in [0, 1] of the crop, so resizing the crop does not move t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from jinja2 import TemplateError
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from facellava.config import IMAGE_TOKEN, VIDEO_TOKEN
+from facellava.conversation import (
+    CHAT_TEMPLATE,
+    CHAT_TEMPLATE_TOKENS,
+    PLACEHOLDERS,
+    FaceItem,
+    Message,
+    check_items,
+    flatten_turns,
+    frames_of,
+    item_kinds,
+)
 from facellava.errors import BadModelInput
 from facellava.image_processor import FaceLlavaImageProcessor
 from facellava.region_attention import check_landmarks
 
 IGNORED_LABEL: Final = -100
-ROLES: Final = ("system", "user", "assistant")
-END_OF_TURN: Final = "</s>"
-ROLE_TOKENS: Final = tuple(f"<|{role}|>" for role in ROLES)
-
-# For tokenizers without a template of their own, such as nano's.
-CHAT_TEMPLATE: Final = (
-    "{%- for message in messages -%}"
-    "{%- if message['role'] not in ['system', 'user', 'assistant'] -%}"
-    "{{- raise_exception('Unknown role ' + message['role']) -}}{%- endif -%}"
-    "{{- '<|' + message['role'] + '|>' -}}"
-    "{%- if message['content'] is string -%}{{- message['content'] -}}"
-    "{%- else -%}{%- for part in message['content'] -%}"
-    "{%- if part['type'] in ['image', 'video'] -%}{{- '<' + part['type'] + '>' -}}"
-    "{%- else -%}{{- part['text'] -}}{%- endif -%}"
-    "{%- endfor -%}{%- endif -%}"
-    "{{- '</s>' -}}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- '<|assistant|>' -}}{%- endif -%}"
-)
-
-Message: TypeAlias = Mapping[str, Any]
-"""{"role": "system" | "user" | "assistant", "content": text or a list of parts}. A part is
-{"type": "text", "text": ...}, {"type": "image"} or {"type": "video"}."""
 
 
-class FaceCrop(Protocol):
-    """What the processor needs of a face; facellava.faces.Face has it."""
-
-    @property
-    def crop(self) -> NDArray[np.uint8]:
-        """(height, width, 3) RGB."""
-
-    @property
-    def landmarks(self) -> NDArray[np.float32]:
-        """(68, 2), (x, y) in [0, 1] of the crop."""
-
-
-FaceItem: TypeAlias = FaceCrop | Sequence[FaceCrop]
-"""A photo's face, or a clip: one person's faces, frame after frame."""
-
-
+@dataclass(frozen=True)
 class EncodedText:
-    """Token ids of one conversation and, for training, their labels (-100 where no loss is)."""
+    """One conversation's token ids and, for training, their labels (-100 where no loss is)."""
 
-    def __init__(self, input_ids: list[int], labels: list[int] | None) -> None:
-        self.input_ids = input_ids
-        self.labels = labels
+    input_ids: list[int]
+    labels: list[int] | None = None
 
 
 class FaceLlavaProcessor(ProcessorMixin):
@@ -92,14 +65,13 @@ class FaceLlavaProcessor(ProcessorMixin):
         tokens_per_frame: int = 1,
     ) -> None:
         template = chat_template or tokenizer.chat_template or CHAT_TEMPLATE
-        needed = [IMAGE_TOKEN, VIDEO_TOKEN]
-        if template == CHAT_TEMPLATE:
-            needed += [*ROLE_TOKENS, END_OF_TURN]
         self._specials = {
             token.content: index
             for index, token in tokenizer.added_tokens_decoder.items()
             if token.special
         }
+        needed = [IMAGE_TOKEN, VIDEO_TOKEN]
+        needed += CHAT_TEMPLATE_TOKENS if template == CHAT_TEMPLATE else ()
         missing = [token for token in needed if token not in self._specials]
         if missing:
             raise BadModelInput(
@@ -124,8 +96,7 @@ class FaceLlavaProcessor(ProcessorMixin):
             text = self._special_pattern.sub(
                 lambda found: f"{found[0][0]} {found[0][1:]}" if len(found[0]) > 1 else "", text
             )
-        harmless = {self.tokenizer.unk_token_id}
-        read = set(self.tokenizer(text, add_special_tokens=False)["input_ids"]) - harmless
+        read = set(self._ids(text)) - {self.tokenizer.unk_token_id}
         special = [token for token, index in self._specials.items() if index in read]
         if special:
             raise BadModelInput(
@@ -133,66 +104,50 @@ class FaceLlavaProcessor(ProcessorMixin):
             )
         return text
 
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The prompt's text, with one `<image>` or `<video>` per item and all text escaped.
 
         Raises:
-            BadModelInput: an unknown role or part.
+            BadModelInput: an unknown role or part, or turns that the chat template refuses.
         """
-        return self._apply_template(
-            [self._flatten(message) for message in messages], add_generation_prompt
-        )
+        return self._apply_template(flatten_turns(messages, self.escape), add_generation_prompt)
 
-    def _apply_template(self, flat: list[dict[str, str]], add_generation_prompt: bool) -> str:
-        return self.tokenizer.apply_chat_template(
-            flat, tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-
-    def _flatten(self, message: Message) -> dict[str, str]:
-        """A message whose content is one string, placeholders in place."""
-        if message.get("role") not in ROLES:
-            raise BadModelInput(
-                f"A message has the role {message.get('role')!r}; use one of {', '.join(ROLES)}."
+    def _apply_template(self, turns: list[dict[str, str]], add_generation_prompt: bool) -> str:
+        try:
+            text: str = self.tokenizer.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=add_generation_prompt
             )
-        content = message.get("content")
-        if isinstance(content, str):
-            return {"role": message["role"], "content": self.escape(content)}
-        text = ""
-        for part in content or ():
-            match part:
-                case {"type": "image"}:
-                    text += IMAGE_TOKEN
-                case {"type": "video"}:
-                    text += VIDEO_TOKEN
-                case {"type": "text", "text": str(words)}:
-                    text += self.escape(words)
-                case _:
-                    raise BadModelInput(
-                        f"A message holds the part {part!r}; a part is an image, a video or a text."
-                    )
-        return {"role": message["role"], "content": text}
+        except TemplateError as error:
+            raise BadModelInput(f"The chat template refuses these turns: {error}.") from error
+        return text
 
     def encode_text(
-        self, messages: Sequence[Message], frames: Sequence[int], *, training: bool = False
+        self, messages: Sequence[Message], frames: Sequence[int] = (), *, training: bool = False
     ) -> EncodedText:
         """One conversation's token ids; with training, the labels of its assistant turns too.
 
         Args:
             messages: the conversation.
             frames: number of frames of each item, in order of appearance (a photo has 1).
-            training: the last turn is the assistant's, and labels are wanted: the ids of every
-                assistant turn up to and with its end-of-turn token, -100 elsewhere.
+            training: the conversation ends with the assistant's turn, and labels are wanted: the
+                ids of every assistant turn up to and with its end-of-turn token, -100 elsewhere.
+                Otherwise the assistant's turn is opened.
 
         Raises:
-            BadModelInput: items and frames differ in number, or the template does not allow to
-                tell the turns apart.
+            BadModelInput: items and frames differ in number, or turns that cannot be told apart.
         """
-        flat = [self._flatten(message) for message in messages]
-        text = self._expand(self._apply_template(flat, not training), frames)
+        turns = flatten_turns(messages, self.escape)
+        text = self._expand(self._apply_template(turns, not training), frames)
         if not training:
-            return EncodedText(self.tokenizer(text, add_special_tokens=False)["input_ids"], None)
+            return EncodedText(self._ids(text))
+        if turns[-1]["role"] != "assistant":
+            raise BadModelInput("A conversation to learn from must end with the assistant's turn.")
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        spans = list(self._assistant_spans(flat, text, frames))
+        spans = list(self._assistant_spans(turns, text, frames))
         labels = [
             token if any(start <= offset[0] < end for start, end in spans) else IGNORED_LABEL
             for token, offset in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
@@ -201,41 +156,42 @@ class FaceLlavaProcessor(ProcessorMixin):
 
     def _expand(self, text: str, frames: Sequence[int]) -> str:
         """Repeat each placeholder as often as its item has image tokens."""
-        pieces = re.split(f"({re.escape(IMAGE_TOKEN)}|{re.escape(VIDEO_TOKEN)})", text)
-        n_placeholders = len(pieces) // 2
+        n_placeholders = len(PLACEHOLDERS.findall(text))
         if n_placeholders != len(frames):
             raise BadModelInput(
-                f"The conversation holds {n_placeholders} photos and clips, and {len(frames)} "
-                "faces are given; give one face or clip for each."
+                f"The text holds {n_placeholders} photos and clips, and the frames of "
+                f"{len(frames)} are given; give one face or clip for each."
             )
-        pieces[1::2] = [
-            token * (count * self.tokens_per_frame)
-            for token, count in zip(pieces[1::2], frames, strict=True)
-        ]
-        return "".join(pieces)
+        counts = iter(frames)
+        return PLACEHOLDERS.sub(
+            lambda found: found[0] * (next(counts) * self.tokens_per_frame), text
+        )
 
     def _assistant_spans(
-        self, flat: list[dict[str, str]], text: str, frames: Sequence[int]
+        self, turns: list[dict[str, str]], text: str, frames: Sequence[int]
     ) -> Iterator[tuple[int, int]]:
         """Where assistant turns lie in the rendered text: [start, end) in characters."""
-        eos = self.tokenizer.eos_token
-        for index, message in enumerate(flat):
-            if message["role"] != "assistant":
+        end_of_turn = self.tokenizer.eos_token or ""
+        for index, turn in enumerate(turns):
+            if turn["role"] != "assistant":
                 continue
-            n_items = sum(len(_PLACEHOLDERS.findall(turn["content"])) for turn in flat[:index])
-            before = self._expand(self._apply_template(flat[:index], True), frames[:n_items])
-            after = self._expand(
-                self._apply_template(flat[: index + 1], False),
-                frames[: n_items + len(_PLACEHOLDERS.findall(message["content"]))],
-            )
+            before = self._render_expanded(turns[:index], frames, add_generation_prompt=True)
+            after = self._render_expanded(turns[: index + 1], frames, add_generation_prompt=False)
             if not (text.startswith(after) and after.startswith(before)):
                 raise BadModelInput(
                     "The chat template writes earlier turns differently once later ones follow, "
                     "so that answers cannot be told from questions; use another template."
                 )
-            turn = after[len(before) :]
-            end = turn.rfind(eos) + len(eos) if eos and eos in turn else len(turn)
-            yield len(before), len(before) + end
+            spoken = after[len(before) :]
+            # Some templates add a line break after the end of turn: nothing to learn there.
+            length = spoken.rfind(end_of_turn) + len(end_of_turn)
+            yield len(before), len(before) + (length if end_of_turn in spoken else len(spoken))
+
+    def _render_expanded(
+        self, turns: list[dict[str, str]], frames: Sequence[int], *, add_generation_prompt: bool
+    ) -> str:
+        n_items = sum(len(PLACEHOLDERS.findall(turn["content"])) for turn in turns)
+        return self._expand(self._apply_template(turns, add_generation_prompt), frames[:n_items])
 
     def pad(
         self, rows: Sequence[EncodedText], *, side: Literal["left", "right"]
@@ -244,26 +200,23 @@ class FaceLlavaProcessor(ProcessorMixin):
 
         Pad on the left for generation, on the right for training.
         """
-        pad_id = self.tokenizer.pad_token_id
-        if pad_id is None:
-            pad_id = self.tokenizer.eos_token_id
-        columns = {
-            "input_ids": ([row.input_ids for row in rows], pad_id),
-            "attention_mask": ([[1] * len(row.input_ids) for row in rows], 0),
+        filler = self.tokenizer.pad_token_id
+        if filler is None:
+            filler = self.tokenizer.eos_token_id
+        length = max(len(row.input_ids) for row in rows)
+
+        def stack(values: list[list[int]], padding: int) -> torch.Tensor:
+            gaps = [[padding] * (length - len(value)) for value in values]
+            pairs = zip(gaps, values, strict=True)
+            return torch.tensor([gap + ids if side == "left" else ids + gap for gap, ids in pairs])
+
+        padded = {
+            "input_ids": stack([row.input_ids for row in rows], filler),
+            "attention_mask": stack([[1] * len(row.input_ids) for row in rows], 0),
         }
         labels = [row.labels for row in rows if row.labels is not None]
         if labels:
-            columns["labels"] = (labels, IGNORED_LABEL)
-        length = max(len(row.input_ids) for row in rows)
-        padded = {}
-        for name, (values, filler) in columns.items():
-            gaps = [[filler] * (length - len(value)) for value in values]
-            padded[name] = torch.tensor(
-                [
-                    gap + value if side == "left" else value + gap
-                    for gap, value in zip(gaps, values, strict=True)
-                ]
-            )
+            padded["labels"] = stack(labels, IGNORED_LABEL)
         return padded
 
     def encode_faces(self, items: Sequence[FaceItem]) -> dict[str, torch.Tensor]:
@@ -274,13 +227,10 @@ class FaceLlavaProcessor(ProcessorMixin):
         """
         faces = [face for item in items for face in frames_of(item)]
         pixels = self.image_processor([face.crop for face in faces], return_tensors="pt")
-        landmarks = [
-            check_landmarks(torch.as_tensor(np.asarray(face.landmarks, dtype=np.float32)), 1)
-            for face in faces
-        ]
+        landmarks = [torch.from_numpy(np.array(face.landmarks, np.float32)) for face in faces]
         return {
             "pixel_values": pixels["pixel_values"],
-            "landmarks": torch.cat(landmarks) if landmarks else torch.empty(0, 68, 2),
+            "landmarks": torch.cat([check_landmarks(points, 1) for points in landmarks]),
         }
 
     def encode(
@@ -305,18 +255,14 @@ class FaceLlavaProcessor(ProcessorMixin):
         Raises:
             BadModelInput: items and faces do not match, or one of them cannot be used.
         """
-        kinds = [
-            [part["type"] for message in messages for part in _item_parts(message)]
-            for messages in conversations
-        ]
-        check_kinds([kind for row in kinds for kind in row], faces)
+        kinds = [item_kinds(messages) for messages in conversations]
+        check_items([kind for row in kinds for kind in row], faces)
         frames = iter([len(frames_of(item)) for item in faces])
         rows = [
             self.encode_text(messages, [next(frames) for _ in row], training=training)
             for messages, row in zip(conversations, kinds, strict=True)
         ]
-        batch = self.pad(rows, side="right" if training else "left")
-        return BatchFeature({**batch, **(self.encode_faces(faces) if faces else {})})
+        return self._batch(rows, faces, side="right" if training else "left")
 
     def __call__(
         self,
@@ -332,58 +278,28 @@ class FaceLlavaProcessor(ProcessorMixin):
             return_tensors: only "pt".
 
         Raises:
-            BadModelInput: placeholders and items do not match.
+            BadModelInput: placeholders and items do not match, or one of them cannot be used.
         """
         if return_tensors != "pt":
             raise BadModelInput(f"return_tensors is {return_tensors!r}; allowed is 'pt'.")
         items = list(images or ())
-        batch = self.encode_faces(items) if items else {}
-        if text is None:
-            return BatchFeature(batch)
-        prompts = [text] if isinstance(text, str) else list(text)
-        found = [_PLACEHOLDERS.findall(prompt) for prompt in prompts]
-        check_kinds([token.strip("<>") for row in found for token in row], items)
+        prompts = [text] if isinstance(text, str) else list(text or ())
+        found = [PLACEHOLDERS.findall(prompt) for prompt in prompts]
+        if text is not None:
+            check_items([token.strip("<>") for row in found for token in row], items)
         frames = iter([len(frames_of(item)) for item in items])
         rows = [
-            EncodedText(
-                self.tokenizer(
-                    self._expand(prompt, [next(frames) for _ in row]), add_special_tokens=False
-                )["input_ids"],
-                None,
-            )
+            EncodedText(self._ids(self._expand(prompt, [next(frames) for _ in row])))
             for prompt, row in zip(prompts, found, strict=True)
         ]
-        return BatchFeature({**self.pad(rows, side="left"), **batch})
+        return self._batch(rows, items, side="left")
 
-
-_PLACEHOLDERS: Final = re.compile(f"{re.escape(IMAGE_TOKEN)}|{re.escape(VIDEO_TOKEN)}")
-
-
-def frames_of(item: FaceItem) -> Sequence[FaceCrop]:
-    """The frames of a clip, or a photo's face as the only frame."""
-    frames = item if isinstance(item, Sequence) else (item,)
-    if not frames:
-        raise BadModelInput("A clip holds no frames; give at least one.")
-    return frames
-
-
-def check_kinds(kinds: Sequence[str], items: Sequence[FaceItem]) -> None:
-    """Refuse faces that do not fit the conversation's image and video parts, one for one."""
-    if len(kinds) != len(items):
-        raise BadModelInput(
-            f"The text names {len(kinds)} photos and clips, and {len(items)} are given; "
-            "give one face or clip for each."
-        )
-    for index, (kind, item) in enumerate(zip(kinds, items, strict=True)):
-        if (kind == "video") != isinstance(item, Sequence):
-            raise BadModelInput(
-                f"Item {index} of the text is {kind!r}, and what is given for it is a "
-                f"{'clip' if isinstance(item, Sequence) else 'single face'}; "
-                "an image takes a face, a video a sequence of faces."
-            )
-
-
-def _item_parts(message: Message) -> Iterator[Message]:
-    content = message.get("content")
-    if not isinstance(content, str):
-        yield from (part for part in content or () if part.get("type") in ("image", "video"))
+    def _batch(
+        self,
+        rows: Sequence[EncodedText],
+        faces: Sequence[FaceItem],
+        *,
+        side: Literal["left", "right"],
+    ) -> BatchFeature:
+        texts = self.pad(rows, side=side) if rows else {}
+        return BatchFeature({**texts, **(self.encode_faces(faces) if faces else {})})

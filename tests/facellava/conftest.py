@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,9 +82,9 @@ def other_face(astronaut_face: CropOfFace) -> CropOfFace:
     return CropOfFace(np.ascontiguousarray(astronaut_face.crop[::-1]), moved)
 
 
-@pytest.fixture
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE of 300 entries with nano's special tokens and one label as a single token."""
+@pytest.fixture(scope="session")
+def trained_bpe() -> str:
+    """Byte-level BPE of 300 entries with nano's special tokens, as JSON."""
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -96,8 +97,14 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
             show_progress=False,
         ),
     )
+    return bpe.to_str()
+
+
+@pytest.fixture
+def tiny_tokenizer(trained_bpe: str) -> PreTrainedTokenizerFast:
+    """The trained BPE with one label as a single token."""
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe,
+        tokenizer_object=Tokenizer.from_str(trained_bpe),
         eos_token="</s>",
         pad_token="<pad>",
         extra_special_tokens=SPECIAL_TOKENS[2:],
@@ -106,17 +113,20 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def clip_vision(image_size: int = 48, patch_size: int = 12) -> CLIPVisionConfig:
+@pytest.fixture
+def clip_vision() -> CLIPVisionConfig:
+    """48 x 48 pixels to a CLS token and 4 x 4 patches."""
     return CLIPVisionConfig(
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,
-        image_size=image_size,
-        patch_size=patch_size,
+        image_size=48,
+        patch_size=12,
     )
 
 
+@pytest.fixture
 def resnet_vision() -> ResNetConfig:
     """Nano's kind of encoder: 96 x 96 pixels to 6 x 6 patches."""
     return ResNetConfig(
@@ -128,55 +138,58 @@ def resnet_vision() -> ResNetConfig:
     )
 
 
-def make_config(
-    vision: PreTrainedConfig, tokenizer: PreTrainedTokenizerFast, **settings: object
-) -> FaceLlavaConfig:
-    text = LlamaConfig(
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=320,
-        max_position_embeddings=512,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-        # Wide enough that random weights give clearly different logits.
-        initializer_range=0.1,
-    )
-    return FaceLlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        video_token_id=tokenizer.convert_tokens_to_ids("<video>"),
-        **settings,
-    )
+ConfigBuilder = Callable[..., FaceLlavaConfig]
+Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
 
 
 @pytest.fixture
-def tiny_config(tiny_tokenizer: PreTrainedTokenizerFast) -> FaceLlavaConfig:
-    return make_config(resnet_vision(), tiny_tokenizer, image_size=96)
+def build_config(tiny_tokenizer: PreTrainedTokenizerFast) -> ConfigBuilder:
+    """Called with a vision config and settings: a whole config with a tiny Llama inside."""
+
+    def build(vision: PreTrainedConfig, **settings: object) -> FaceLlavaConfig:
+        text = LlamaConfig(
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            vocab_size=320,
+            max_position_embeddings=512,
+            pad_token_id=tiny_tokenizer.pad_token_id,
+            eos_token_id=tiny_tokenizer.eos_token_id,
+            bos_token_id=None,
+            # Wide enough that random weights give clearly different logits.
+            initializer_range=0.2,
+            tie_word_embeddings=bool(settings.pop("tied", False)),
+        )
+        placeholders = {
+            f"{kind}_token_id": tiny_tokenizer.convert_tokens_to_ids(f"<{kind}>")
+            for kind in ("image", "video")
+        }
+        return FaceLlavaConfig(
+            vision_config=vision, text_config=text, **{**placeholders, **settings}
+        )
+
+    return build
 
 
 @pytest.fixture
-def tiny_parts(
-    tiny_config: FaceLlavaConfig, tiny_tokenizer: PreTrainedTokenizerFast
-) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
+def tiny_config(build_config: ConfigBuilder, resnet_vision: ResNetConfig) -> FaceLlavaConfig:
+    return build_config(resnet_vision, image_size=96)
+
+
+@pytest.fixture
+def tiny_parts(tiny_config: FaceLlavaConfig, tiny_tokenizer: PreTrainedTokenizerFast) -> Parts:
     """A seeded random model of the paper's variant on nano's kind of encoder, and its processor."""
     torch.manual_seed(0)
     return new_model(tiny_config, tiny_tokenizer)
 
 
 @pytest.fixture
-def tiny_model(
-    tiny_parts: tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor],
-) -> FaceLlavaForConditionalGeneration:
+def tiny_model(tiny_parts: Parts) -> FaceLlavaForConditionalGeneration:
     return tiny_parts[0]
 
 
 @pytest.fixture
-def tiny_processor(
-    tiny_parts: tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor],
-) -> FaceLlavaProcessor:
+def tiny_processor(tiny_parts: Parts) -> FaceLlavaProcessor:
     return tiny_parts[1]
