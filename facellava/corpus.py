@@ -56,14 +56,22 @@ def write_shard(path: Path, rows: Iterable[FaceRecord | Sample], table: str) -> 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     contents = pa.Table.from_pylist([row.to_row() for row in rows], schema=TABLES[table])
-    partial = path.with_name(path.name + ".partial")
-    # Small row groups: a reader of single rows decodes one group, not the shard.
-    pq.write_table(
-        contents, partial, compression="zstd", row_group_size=BATCH_ROWS, write_page_checksum=True
-    )
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
+    # Named by process: an orphan of a killed build may still be writing the same shard.
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        # Small row groups: a reader of single rows decodes one group, not the shard.
+        pq.write_table(
+            contents,
+            partial,
+            compression="zstd",
+            row_group_size=BATCH_ROWS,
+            write_page_checksum=True,
+        )
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
     return contents.num_rows
 
 

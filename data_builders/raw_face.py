@@ -1,0 +1,134 @@
+"""What a source hands over: one labelled picture, before any face was looked for in it.
+
+A source is a function ``rows(root, drops)``. It reads the dataset as its publisher gives it out or
+as Parquet with the same facts, refuses a folder of another layout by naming what is missing, and
+counts each row that it leaves out. It guesses no label and no split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from facellava.errors import BadCorpus
+
+EXAMPLES_KEPT: Final = 5
+BATCH_ROWS: Final = 256
+
+
+@dataclass(frozen=True)
+class RawFace:
+    """One picture of a dataset with what the dataset says about it.
+
+    Attributes:
+        key: names the row within its source; the same in every build.
+        picture: the encoded picture (JPEG, PNG, WebP).
+        labels: see `facellava.corpus.FaceRecord.labels`.
+        split: "train", "validation" or "test".
+        subject: who it is, where the source says.
+        demographics: what the source says about the person.
+        licence: the source's terms in one line.
+        origin: path or row in the source.
+        declared_crop: the picture is one face, tightly cropped.
+        fold: the benchmark's fold where it has folds.
+    """
+
+    key: str
+    picture: bytes
+    labels: Mapping[str, Any]
+    split: str
+    licence: str
+    origin: str
+    subject: str | None = None
+    demographics: Mapping[str, Any] = field(default_factory=dict)
+    declared_crop: bool = True
+    fold: int | None = None
+
+
+class Drops:
+    """Rows left out: how many for each reason, and the first few of them by name."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.examples: dict[str, list[str]] = {}
+
+    def add(self, reason: str, name: str) -> None:
+        """Count one row."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        examples = self.examples.setdefault(reason, [])
+        if len(examples) < EXAMPLES_KEPT:
+            examples.append(name)
+
+    def merge(self, other: Mapping[str, Mapping[str, Any]]) -> None:
+        """Add what :meth:`to_dict` of others gave."""
+        for reason, found in other.items():
+            self.counts[reason] = self.counts.get(reason, 0) + found["count"]
+            examples = self.examples.setdefault(reason, [])
+            examples.extend(found["examples"][: EXAMPLES_KEPT - len(examples)])
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Reason to count and examples, by reason."""
+        return {
+            reason: {"count": self.counts[reason], "examples": self.examples[reason]}
+            for reason in sorted(self.counts)
+        }
+
+
+def require(path: Path, dataset: str, expected: str) -> Path:
+    """The path, if it is there.
+
+    Raises:
+        BadCorpus: naming the path and the layout that was expected.
+    """
+    if not path.exists():
+        raise BadCorpus(f"{dataset}: '{path}' is missing; expected {expected}.")
+    return path
+
+
+def is_pack(root: Path) -> bool:
+    """True where the folder holds Parquet files."""
+    return any(root.glob("*.parquet"))
+
+
+def read_pack(
+    root: Path, dataset: str, columns: Sequence[str], optional: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Rows of all Parquet files of a folder, in the order of their names; "image" as bytes.
+
+    Raises:
+        BadCorpus: a file is damaged or lacks a column.
+    """
+    for path in sorted(root.glob("*.parquet")):
+        try:
+            with pq.ParquetFile(path) as file:
+                present = set(file.schema_arrow.names)
+                for name in columns:
+                    if name not in present:
+                        raise BadCorpus(
+                            f"{dataset}: '{path}' has no column '{name}'; expected the columns "
+                            f"{', '.join(columns)}."
+                        )
+                wanted = [*columns, *(name for name in optional if name in present)]
+                for batch in file.iter_batches(BATCH_ROWS, columns=wanted):
+                    for row in batch.to_pylist():
+                        picture = row.get("image")
+                        # `datasets` stores a picture as a struct of bytes and path.
+                        yield (
+                            row | {"image": picture["bytes"]} if isinstance(picture, dict) else row
+                        )
+        except (pa.ArrowException, OSError) as error:
+            raise BadCorpus(
+                f"{dataset}: '{path}' is damaged or cut off; get the file again."
+            ) from error
+
+
+def stable_split(key: str) -> str:
+    """80% train, 10% validation, 10% test, by the key alone: the same on every machine."""
+    place = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") / 2**64
+    return "train" if place < 0.8 else "validation" if place < 0.9 else "test"
