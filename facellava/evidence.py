@@ -168,19 +168,19 @@ class _Rule:
 # Weak readings: a face at rest is not known, so a person with high brows reads as AU1. Left out are
 # AU14 (dimples), AU17 (chin boss): neither 68 points nor these patches show them.
 ACTION_UNIT_RULES: Final[dict[str, tuple[_Rule, ...]]] = {
-    "AU1": (_Rule("inner_brow_height", 1, 0.335),),
+    "AU1": (_Rule("inner_brow_height", 1, 0.34),),
     "AU2": (_Rule("outer_brow_height", 1, 0.33),),
-    "AU4": (_Rule("inner_brow_height", -1, 0.27), _Rule("brow_gap", -1, 0.37)),
-    "AU6": (_Rule("lip_corner_height", 1, 0.10), _Rule("eye_opening_mean", -1, 0.29)),
-    "AU7": (_Rule("eye_opening_mean", -1, 0.255),),
-    "AU9": (_Rule("nose_to_lip", -1, 0.17), _Rule("inner_brow_height", -1, 0.26)),
-    "AU10": (_Rule("nose_to_lip", -1, 0.16), _Rule("lip_corner_height", -1, 0.09)),
-    "AU12": (_Rule("lip_corner_height", 1, 0.10), _Rule("mouth_width", 1, 0.88)),
-    "AU15": (_Rule("lip_corner_height", -1, 0.025),),
-    "AU20": (_Rule("mouth_width", 1, 0.90), _Rule("lip_corner_height", -1, 0.06)),
-    "AU23": (_Rule("lip_thickness", -1, 0.205), _Rule("mouth_width", -1, 0.83)),
-    "AU24": (_Rule("lip_thickness", -1, 0.205), _Rule("mouth_opening", -1, 0.03)),
-    "AU25": (_Rule("mouth_opening", 1, 0.08),),
+    "AU4": (_Rule("inner_brow_height", -1, 0.27), _Rule("brow_gap", -1, 0.36)),
+    "AU6": (_Rule("lip_corner_height", 1, 0.115), _Rule("eye_opening_mean", -1, 0.29)),
+    "AU7": (_Rule("eye_opening_mean", -1, 0.245),),
+    "AU9": (_Rule("nose_to_lip", -1, 0.17), _Rule("inner_brow_height", -1, 0.253)),
+    "AU10": (_Rule("nose_to_lip", -1, 0.15), _Rule("lip_corner_height", -1, 0.09)),
+    "AU12": (_Rule("lip_corner_height", 1, 0.115), _Rule("mouth_width", 1, 0.9)),
+    "AU15": (_Rule("lip_corner_height", -1, 0.02),),
+    "AU20": (_Rule("mouth_width", 1, 0.9), _Rule("lip_corner_height", -1, 0.06)),
+    "AU23": (_Rule("lip_thickness", -1, 0.2), _Rule("mouth_width", -1, 0.83)),
+    "AU24": (_Rule("lip_thickness", -1, 0.2), _Rule("mouth_opening", -1, 0.02)),
+    "AU25": (_Rule("mouth_opening", 1, 0.09),),
     "AU26": (_Rule("mouth_opening", 1, 0.15), _Rule("jaw_drop", 1, 1.03)),
 }
 """The action units that measurements bear on, with all conditions that must hold."""

@@ -162,57 +162,57 @@ GEOMETRY_SPECS: Final[tuple[MeasurementSpec[Geometry], ...]] = (
         "yaw", ("nose_bridge", "nostrils"),
         "turn of the head by a weak-perspective fit of a mean 3-D face to eye corners and nose; "
         "positive to the person's left",
-        "degrees", 4.0, (), lambda seen: seen.pose.yaw, largest_yaw=90.0, largest_pitch=90.0,
+        "degrees", 3.0, (), lambda seen: seen.pose.yaw, largest_yaw=90.0, largest_pitch=90.0,
     ),
     MeasurementSpec(
         "pitch", ("nose_bridge", "nostrils"),
         "nod of the head by the same fit; positive upwards; a long nose reads as a lowered head",
-        "degrees", 5.0, (), lambda seen: seen.pose.pitch, largest_yaw=90.0, largest_pitch=90.0,
+        "degrees", 3.0, (), lambda seen: seen.pose.pitch, largest_yaw=90.0, largest_pitch=90.0,
     ),
     MeasurementSpec(
         "roll", ("face",),
         "turn of the canonical crop in the photo; positive where the head tilts to the person's "
         "left shoulder",
-        "degrees", 3.0, (), _roll, largest_yaw=90.0, largest_pitch=90.0,
+        "degrees", 2.0, (), _roll, largest_yaw=90.0, largest_pitch=90.0,
     ),
     *_side_measurements(
         "brow_height", {"right": "right_brow", "left": "left_brow"},
-        "height of the five brow points over the eye corners", _EYES, 0.025, (1, 2, 4),
+        "height of the five brow points over the eye corners", _EYES, 0.018, (1, 2, 4),
         _right_brow, _left_brow,
     ),
     MeasurementSpec(
         "inner_brow_height", _BROW_REGIONS,
-        "height of the inner two brow points over the eye corners", _EYES, 0.025, (1, 4),
+        "height of the inner two brow points over the eye corners", _EYES, 0.018, (1, 4),
         _inner_brow_height,
     ),
     MeasurementSpec(
         "outer_brow_height", _BROW_REGIONS,
-        "height of the outer two brow points over the eye corners", _EYES, 0.025, (2,),
+        "height of the outer two brow points over the eye corners", _EYES, 0.02, (2,),
         _outer_brow_height, largest_yaw=25.0,
     ),
     MeasurementSpec(
         "brow_slant", _BROW_REGIONS,
-        "inner brow height minus outer brow height", _EYES, 0.025, (1, 4),
+        "inner brow height minus outer brow height", _EYES, 0.02, (1, 4),
         lambda seen: _inner_brow_height(seen) - _outer_brow_height(seen), largest_yaw=25.0,
     ),
     MeasurementSpec(
         "brow_arch", _BROW_REGIONS,
         "height of the three middle brow points over the line between the brow's ends",
-        _EYES, 0.015, (), _brow_arch, largest_yaw=25.0,
+        _EYES, 0.012, (), _brow_arch, largest_yaw=25.0,
     ),
     MeasurementSpec(
         "brow_gap", _BROW_REGIONS,
-        "distance between the inner ends of the brows", _EYES, 0.02, (4,),
+        "distance between the inner ends of the brows", _EYES, 0.03, (4,),
         lambda seen: seen.across(21, 22),
     ),
     *_side_measurements(
         "eye_opening", {"right": "right_eye", "left": "left_eye"},
-        "distance between the lids divided by the length of the eye", "ratio", 0.02, (5, 6, 7),
+        "distance between the lids divided by the length of the eye", "ratio", 0.035, (5, 6, 7),
         _right_eye, _left_eye,
     ),
     MeasurementSpec(
         "mouth_opening", ("inner_lips",),
-        "distance between the inner edges of the lips, mean of three points", _EYES, 0.02,
+        "distance between the inner edges of the lips, mean of three points", _EYES, 0.018,
         (25, 26), _mouth_opening,
     ),
     MeasurementSpec(
@@ -221,37 +221,37 @@ GEOMETRY_SPECS: Final[tuple[MeasurementSpec[Geometry], ...]] = (
     ),
     MeasurementSpec(
         "lip_corner_height", _LIPS,
-        "height of the mouth's corners over the middle of the lips", _EYES, 0.02, (12, 15),
+        "height of the mouth's corners over the middle of the lips", _EYES, 0.015, (12, 15),
         lambda seen: (_corner_height(seen, 48) + _corner_height(seen, 54)) / 2,
     ),
     MeasurementSpec(
         "lip_corner_asymmetry", _LIPS,
-        "height of the right corner of the mouth minus that of the left", _EYES, 0.02, (12, 14),
+        "height of the right corner of the mouth minus that of the left", _EYES, 0.024, (12, 14),
         lambda seen: seen.height(54) - seen.height(48), largest_yaw=15.0,
     ),
     MeasurementSpec(
         "nose_to_lip", ("nostrils", "outer_lips"),
-        "distance from the base of the nose to the upper lip", _EYES, 0.02, (10, 12),
+        "distance from the base of the nose to the upper lip", _EYES, 0.025, (10, 12),
         lambda seen: seen.height(51) - seen.height(33),
     ),
     MeasurementSpec(
         "lip_thickness", ("outer_lips", "inner_lips"),
-        "height of the upper lip's red plus the lower lip's", _EYES, 0.025, (23, 24),
+        "height of the upper lip's red plus the lower lip's", _EYES, 0.02, (23, 24),
         _lip_thickness,
     ),
     MeasurementSpec(
         "jaw_drop", ("face", "nostrils"),
-        "distance from the base of the nose to the chin", _EYES, 0.05, (26, 17),
+        "distance from the base of the nose to the chin", _EYES, 0.03, (26, 17),
         lambda seen: seen.height(8) - seen.height(33),
     ),
     MeasurementSpec(
-        "nose_width", ("nostrils",), "distance between the outer nostril points", _EYES, 0.015,
+        "nose_width", ("nostrils",), "distance between the outer nostril points", _EYES, 0.025,
         (9,), lambda seen: seen.across(31, 35),
     ),
     MeasurementSpec(
         "face_length_ratio", ("face",),
         "distance from the eyes to the chin divided by the jaw's width at the mouth's height",
-        "ratio", 0.03, (),
+        "ratio", 0.02, (),
         lambda seen: (seen.height(8) - seen.height(36, 39, 42, 45)) / max(seen.across(3, 13), 1e-6),
         largest_yaw=20.0,
     ),
