@@ -189,20 +189,20 @@ _AGE_WORDS: Final = tuple(f" {years}" for years in AGES)
 # Youngest age of each band, and what its skin and shape show.
 _BANDS: Final[dict[int, tuple[str, ...]]] = {
     0: (
-        "cheeks_smooth", "folds_soft", "under_eyes_smooth", "eye_corners_smooth", "face_round",
+        "cheeks_smooth", "folds_soft", "under_eyes_smooth", "eye_corners_smooth", "face_broad",
         "forehead_smooth", "glabella_smooth", "jaw_raised", "brows_faint",
     ),
     13: (
         "cheeks_smooth", "under_eyes_smooth", "eye_corners_smooth", "forehead_smooth",
-        "folds_soft", "glabella_smooth", "under_eyes_bright", "lips_full",
+        "folds_soft", "glabella_smooth", "no_under_eye_bags", "lips_full",
     ),
     30: (
-        "folds_deep", "under_eyes_shadowed", "under_eyes_lined", "beard_dark", "forehead_smooth",
-        "glabella_smooth", "cheeks_rough", "eye_corners_lined", "face_long",
+        "folds_deep", "under_eye_bags", "under_eyes_lined", "beard_dark", "forehead_smooth",
+        "glabella_smooth", "cheeks_lined", "eye_corners_lined", "face_long",
     ),
     50: (
-        "forehead_lined", "eye_corners_lined", "under_eyes_lined", "folds_deep", "cheeks_rough",
-        "glabella_lined", "under_eyes_shadowed", "lips_thin", "hair_light", "brows_faint",
+        "forehead_lined", "eye_corners_lined", "under_eyes_lined", "folds_deep", "cheeks_lined",
+        "glabella_lined", "under_eye_bags", "lips_thin", "hair_light", "brows_faint",
     ),
 }  # fmt: skip
 CLAIMS_FOR: Final[dict[str, tuple[str, ...]]] = {

@@ -199,12 +199,12 @@ FOLLOW_UPS: Final = Grammar(
 
 CLAIMS_FOR: Final[dict[str, tuple[str, ...]]] = {
     "real": (
-        "rim_colour_matches", "mouth_colour_matches", "forehead_colour_matches", "sharpness_even",
-        "noise_even", "picture_sharp",
+        "mouth_colour_matches", "forehead_colour_matches", "noise_even", "grain_strong",
+        "picture_sharp",
     ),
     "fake": (
-        "rim_colour_differs", "inner_face_blurred", "inner_face_smoothed", "mouth_colour_differs",
-        "forehead_colour_differs", "picture_soft",
+        "mouth_colour_differs", "forehead_colour_differs", "face_less_noise", "face_more_noise",
+        "grain_missing", "picture_soft",
     ),
 }  # fmt: skip
 
