@@ -200,11 +200,11 @@ FOLLOW_UPS: Final = Grammar(
 CLAIMS_FOR: Final[dict[str, tuple[str, ...]]] = {
     "real": (
         "mouth_colour_matches", "forehead_colour_matches", "noise_even", "grain_strong",
-        "picture_sharp",
+        "picture_sharp", "lashes_sharp", "mouth_even", "brows_even",
     ),
     "fake": (
-        "mouth_colour_differs", "forehead_colour_differs", "face_less_noise", "face_more_noise",
-        "grain_missing", "picture_soft",
+        "mouth_colour_differs", "forehead_colour_differs", "face_less_noise", "grain_missing",
+        "picture_soft", "lashes_soft",
     ),
 }  # fmt: skip
 
