@@ -134,27 +134,20 @@ def test_generate_with_cache_equals_without(
 
 def test_beams_keep_every_rows_own_faces(tiny_parts, astronaut_face, other_face):
     model, processor = tiny_parts
-    talk = [
-        ask("Compare.", IMAGE, IMAGE),
-        ask("And this?", {"type": "video"}),
-    ]
+    talk = [ask("Compare.", IMAGE, IMAGE), ask("And this?", {"type": "video"})]
     faces = [astronaut_face, other_face, [other_face, astronaut_face, other_face]]
-    settings = {
-        "max_new_tokens": 6,
-        "do_sample": False,
-        "num_beams": 3,
-        "num_return_sequences": 3,
-        "eos_token_id": None,
-    }
-    both = processor.encode(talk, faces)
-    together = model.generate(**both, **settings)[:, both["input_ids"].shape[1] :]
-    first = processor.encode(talk[:1], faces[:2])
-    second = processor.encode(talk[1:], faces[2:])
-    apart = [
-        model.generate(**batch, **settings)[:, batch["input_ids"].shape[1] :]
-        for batch in (first, second)
-    ]
-    assert torch.equal(together, torch.cat(apart))
+    batch = processor.encode(talk, faces)
+    seen = []
+    hook = model.face_encoder.register_forward_pre_hook(lambda _, args: seen.append(args[1]))
+    written = model.generate(
+        **batch, max_new_tokens=3, do_sample=False, num_beams=3, eos_token_id=None
+    )
+    hook.remove()
+    assert written.shape[0] == 2
+    first, second = batch["landmarks"][:2], batch["landmarks"][2:]
+    # Once, with the prompt; each row's faces as a block for each of its three beams.
+    assert len(seen) == 1
+    assert torch.equal(seen[0], torch.cat([first] * 3 + [second] * 3))
 
 
 def test_each_face_lands_at_its_own_placeholders(tiny_parts, astronaut_face, other_face):
