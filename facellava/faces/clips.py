@@ -158,7 +158,10 @@ def _frame_times(data: bytes, name: str) -> tuple[list[float], float]:
                 f"{name} has frames of {width}x{height} pixels; "
                 f"a clip needs at least {MIN_SIDE} a side."
             )
-        announced = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        if stream.duration:
+            announced = float(stream.duration * stream.time_base)
+        else:
+            announced = (container.duration or 0) / av.time_base
         times: set[float] = set()
         first = float("inf")
         try:

@@ -43,7 +43,7 @@ WEAK_THRESHOLD: Final = -0.3
 SURE_OF_TURNED: Final = 0.2  # score in a turned look; false faces beside true ones had below 0.05
 BORDER_SHARE: Final = 0.25
 TILTS: Final = (30, -30)
-STEEP_TILTS: Final = (60, -60)
+ALL_TILTS: Final = (*TILTS, 60, -60)  # of a declared crop, which nobody stores on its side
 RIGHT_ANGLES: Final = (90, -90, 180)
 MIN_INSIDE: Final = 0.5  # share of a turned box that must lie in the photo
 # A declared face crop needs no detection: this part of it gives landmarks as good as a found box.
@@ -55,6 +55,7 @@ SURE_AT_ONCE: Final = 0.5
 SEEN_AGAIN: Final = 0.15
 SEEN_AGAIN_ALONE: Final = -0.15  # where the photo shows nothing better
 SECOND_SIZES: Final = (90.0, 120.0, 160.0)
+PATCH_MARGIN: Final = 0.4  # of the box, on each side of it
 PATCH_SIDE: Final = 200.0  # a face of this many pixels is enough for the landmark model
 
 logger = logging.getLogger(__name__)
@@ -112,19 +113,24 @@ def find_faces(
     search = _upright_look(photo, SEARCH_SIDE)
     found, doubtful = _upright(search, backend or FaceBackend.from_environment())
     if declared_crop:
-        found = found or _largest_first(_hidden(photo, search, [], TILTS + STEEP_TILTS), photo)
+        found = found or _largest_first(_hidden(photo, search, [], ALL_TILTS, ()), photo)
         return [_face_at(photo, found[0] if found else _assumed(search))]
     smallest = min((one.detection.box[2] - one.detection.box[0] for one in found), default=0.0)
     if smallest < CROWD_BOX and max(photo.shape[:2]) > SEARCH_SIDE:
         finer, doubtful_finer = _upright(_upright_look(photo, FINE_SIDE), FaceBackend())
         found, doubtful = found + finer, doubtful + doubtful_finer
-    if found:
-        found += [
-            one for one in _turned(photo, search, TILTS) if one.detection.score > SURE_OF_TURNED
-        ]
+    kept = [one for one in found if _seen_again(photo, one, SEEN_AGAIN)]
+    if kept:
+        turned = [one for one in _turned(photo, search, TILTS) if _sure_turned(photo, one)]
+        found = _largest_first(kept + turned, photo)
     else:
-        found = _hidden(photo, search, doubtful, TILTS)
-    found = [one for one in _largest_first(found, photo) if _seen_again(photo, one)]
+        found = _hidden(photo, search, doubtful + found, TILTS, RIGHT_ANGLES)
+        alone = len(found) == 1 and not _sure_turned(photo, found[0])
+        found = [
+            one
+            for one in _largest_first(found, photo)
+            if _seen_again(photo, one, SEEN_AGAIN_ALONE if alone else SEEN_AGAIN)
+        ]
     if len(found) > MAX_FACES:
         logger.warning("The photo shows %d faces; the largest %d are kept.", len(found), MAX_FACES)
     fitted = [_face_at(photo, one) for one in found[:MAX_FACES]]
@@ -211,7 +217,11 @@ def _turned(
 
 
 def _hidden(
-    photo: NDArray[np.uint8], search: _Look, doubtful: list[_Found], tilts: Sequence[int]
+    photo: NDArray[np.uint8],
+    search: _Look,
+    doubtful: list[_Found],
+    tilts: Sequence[int],
+    quarters: Sequence[int],
 ) -> list[_Found]:
     """Faces of a picture in which none stands upright in full view.
 
@@ -219,7 +229,7 @@ def _hidden(
     """
     found = doubtful + _turned(photo, search, (0, *tilts))
     if all(one.detection.score <= SURE_OF_TURNED for one in found):
-        for angle in RIGHT_ANGLES:
+        for angle in quarters:
             seen = _turned(photo, search, (angle,))
             # A whole photo that lies on its side may show small faces too.
             found += seen and seen + _turned(photo, search, (angle,), SEARCH_SIDE)
@@ -283,21 +293,24 @@ def _clipped(box: Box, photo: NDArray[np.uint8]) -> Box:
     )
 
 
-def _seen_again(photo: NDArray[np.uint8], found: _Found) -> bool:
+def _sure_turned(photo: NDArray[np.uint8], found: _Found) -> bool:
+    return found.detection.score > SURE_OF_TURNED and _seen_again(photo, found, SEEN_AGAIN)
+
+
+def _seen_again(photo: NDArray[np.uint8], found: _Found, least: float) -> bool:
     """Whether HOG holds to a low score when it sees the box alone, at several sizes."""
     if found.detection.score >= SURE_AT_ONCE or not found.source.startswith("dlib_hog"):
         return True
     scores = []
     for wanted in SECOND_SIZES:
-        patch, middle = _patch(photo, found, wanted)
+        patch, middle = _patch(photo, found, wanted, cv2.BORDER_REFLECT)
         near = [
             one.score
             for one in detect(patch, -1.0, magnify=False)
             if overlap(one.box, middle) > MAX_OVERLAP
         ]
         scores.append(max(near, default=-1.0))
-    alone = found.detection.score < 0
-    return float(np.mean(scores)) >= (SEEN_AGAIN_ALONE if alone else SEEN_AGAIN)
+    return float(np.mean(scores)) >= least
 
 
 def _face_at(photo: NDArray[np.uint8], found: _Found) -> Face:
@@ -309,7 +322,9 @@ def _face_at(photo: NDArray[np.uint8], found: _Found) -> Face:
     x0, _, x1, _ = found.detection.box
     matrix = found.look.to_photo
     zoom = max(1.0, min(PATCH_SIDE / (x1 - x0), float(np.hypot(matrix[0, 0], matrix[1, 0]))))
-    patch, box = _patch(photo, found, zoom * (x1 - x0))
+    # A plain find keeps the border that the landmarks of the training faces were fitted with.
+    border = cv2.BORDER_REPLICATE if found.source == "dlib_hog" else cv2.BORDER_REFLECT
+    patch, box = _patch(photo, found, zoom * (x1 - x0), border)
     patch_to_photo = _compose(_patch_to_look(found, zoom * (x1 - x0)), matrix)
     points = fit_landmarks(patch, box)
     return canonical_face(
@@ -321,9 +336,6 @@ def _face_at(photo: NDArray[np.uint8], found: _Found) -> Face:
     )
 
 
-PATCH_MARGIN: Final = 0.4
-
-
 def _patch_to_look(found: _Found, wanted: float) -> Affine:
     """From a patch in which the box is `wanted` pixels wide, with a margin, to its look."""
     x0, y0, x1, y1 = found.detection.box
@@ -331,7 +343,9 @@ def _patch_to_look(found: _Found, wanted: float) -> Affine:
     return np.array([[pixel, 0, x0 - margin], [0, pixel, y0 - margin]])
 
 
-def _patch(photo: NDArray[np.uint8], found: _Found, wanted: float) -> tuple[NDArray[np.uint8], Box]:
+def _patch(
+    photo: NDArray[np.uint8], found: _Found, wanted: float, border: int
+) -> tuple[NDArray[np.uint8], Box]:
     """The upright surround of a box, magnified from the photo where the look is too coarse."""
     x0, y0, x1, y1 = found.detection.box
     to_look = _patch_to_look(found, wanted)
@@ -344,7 +358,7 @@ def _patch(photo: NDArray[np.uint8], found: _Found, wanted: float) -> tuple[NDAr
         _compose(to_look, found.look.to_photo) if coarse else to_look,
         (size, size),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE if found.source == "dlib_hog" else cv2.BORDER_REFLECT,
+        borderMode=border,
     )
     box = (margin * zoom, margin * zoom, (margin + x1 - x0) * zoom, (margin + y1 - y0) * zoom)
     return np.asarray(patch, np.uint8), box
