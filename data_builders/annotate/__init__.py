@@ -1,0 +1,1 @@
+"""Annotators: they write questions and explained answers for labelled faces."""
