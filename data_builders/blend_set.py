@@ -1,0 +1,128 @@
+"""A frozen test set of self-blended fakes: for each blend ratio, faces and their fakes.
+
+One Parquet file with the columns of the real_fake_faces source and the ratio, so that ``facellava
+eval run --benchmark deepfake`` reads it. Each face is used once, at one ratio, as real and as fake:
+the two differ by the blend alone, every ratio has as many of each, and a filter on ``blend_ratio``
+gives a fair set again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from data_builders.self_blend import self_blend
+from data_builders.shard import BLENDED, generator
+from facellava.corpus import FaceRecord, decode_frame, encode_frame, read_faces
+from facellava.errors import BadCorpus, BadSample
+
+RATIOS: Final = (0.25, 0.5, 0.75, 1.0)
+# Faces of sources whose pictures nobody trains on in these splits.
+FROM: Final = (("celeba", "test"), ("real_fake_faces", "test"), ("real_fake_faces", "validation"))
+SCHEMA: Final = pa.schema(
+    [
+        ("image", pa.binary()),
+        ("label", pa.int8()),
+        ("label_name", pa.string()),
+        ("method", pa.string()),
+        ("blend_ratio", pa.float32()),
+        ("shape", pa.string()),
+        ("inside", pa.string()),
+        ("crossed", pa.string()),
+        ("origin", pa.string()),
+        ("pixel_md5", pa.string()),
+        ("source_path", pa.string()),
+        ("split", pa.string()),
+    ]
+)
+
+
+def write_blend_set(
+    corpus: Path,
+    out: Path,
+    *,
+    seed: int = 0,
+    ratios: Sequence[float] = RATIOS,
+    parts: Sequence[tuple[str, str]] = FROM,
+    limit: int | None = None,
+) -> int:
+    """Blend the real faces of a corpus into a test set; a seed gives the same bytes again.
+
+    Args:
+        out: the Parquet file to write; must not exist.
+        ratios: dealt out to the faces in turn.
+        parts: (source, split) whose faces are taken.
+        limit: at most so many faces, spread over the parts.
+
+    Returns:
+        The number of pictures, half of them fake.
+
+    Raises:
+        BadCorpus: no finished corpus, no real faces in it, or `out` exists.
+        BadSample: a ratio outside (0, 1].
+    """
+    if out.exists():
+        raise BadCorpus(
+            f"'{out}' exists; a frozen test set is not overwritten, so name a new file."
+        )
+    if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
+        raise BadSample(f"The blend ratios are {list(ratios)}; give numbers above 0 and up to 1.")
+    records = chain.from_iterable(read_faces(corpus, split, source) for source, split in parts)
+    # By a hash of the id, so that a limit takes from all parts and ratios fall on faces by chance.
+    chosen = sorted(filter(_is_real, records), key=_shuffled)[:limit]
+    if not chosen:
+        wanted = ", ".join(f"{source} {split}" for source, split in parts)
+        raise BadCorpus(f"Corpus '{corpus}' holds no real faces of: {wanted}.")
+    pairs = tqdm(_pairs(chosen, ratios, seed), total=2 * len(chosen), unit="picture")
+    table = pa.Table.from_pylist(list(pairs), schema=SCHEMA)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
+    try:
+        pq.write_table(table, partial, compression="zstd", row_group_size=256)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return table.num_rows
+
+
+def _is_real(record: FaceRecord) -> bool:
+    return record.labels.get("deepfake", "real") == "real"
+
+
+def _shuffled(record: FaceRecord) -> bytes:
+    return hashlib.sha256(record.face_id.encode()).digest()
+
+
+def _pairs(
+    records: Iterable[FaceRecord], ratios: Sequence[float], seed: int
+) -> Iterator[dict[str, Any]]:
+    for number, record in enumerate(records):
+        ratio = float(ratios[number % len(ratios)])
+        blend = self_blend(record.faces()[0], generator(seed, record.face_id), ratio)
+        facts = {"blend_ratio": ratio, "origin": record.source, "split": "test"}
+        for label, face in enumerate((blend.real, blend.fake)):
+            picture = encode_frame(face.crop)
+            name = "fake" if label else "real"
+            row = facts | {
+                "image": picture,
+                "label": label,
+                "label_name": name,
+                "method": BLENDED if label else "none",
+                "pixel_md5": hashlib.md5(decode_frame(picture).tobytes()).hexdigest(),
+                "source_path": f"{record.face_id}/{name}",
+            }
+            if label:
+                row |= {
+                    "shape": blend.shape,
+                    "inside": " ".join(blend.inside),
+                    "crossed": " ".join(blend.crossed),
+                }
+            yield row

@@ -1,0 +1,236 @@
+"""One shard of a corpus, from raw rows to finished files: the unit of work of a build.
+
+A shard depends on its rows and the seed alone, so builds give the same bytes with any number of
+workers, and a shard that is missing can be made again by itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from data_builders.annotate.measured import write_samples
+from data_builders.rate import DEFAULT_THRESHOLD, Threshold, rate_samples
+from data_builders.raw_face import Drops, RawFace
+from data_builders.self_blend import self_blend
+from facellava.corpus import FaceRecord, Sample, record_of, sha256, write_shard
+from facellava.errors import BadMedia, NoFaceFound
+from facellava.faces import Face, find_faces, read_photo
+
+BLENDED: Final = "self_blended"
+
+
+@dataclass(frozen=True)
+class ShardJob:
+    """What a worker needs to build one shard.
+
+    Attributes:
+        source: the dataset's name.
+        split: the split that all rows belong to.
+        number: counts the shards of this source and split.
+        rows: the raw faces, in the source's order.
+        self_blends: also make a self-blended fake and its real from each real face.
+    """
+
+    folder: Path
+    source: str
+    split: str
+    number: int
+    rows: Sequence[RawFace]
+    seed: int
+    self_blends: bool
+    threshold: Threshold = DEFAULT_THRESHOLD
+
+    @property
+    def name(self) -> str:
+        """The shard's file name without its ending."""
+        return shard_name(self.split, self.source, self.number)
+
+    def fingerprint(self) -> str:
+        """Changes when any input of the shard changes."""
+        digest = hashlib.sha256(repr((self.seed, self.self_blends, self.threshold)).encode())
+        for row in self.rows:
+            digest.update(row.picture)
+            digest.update(repr((row.key, row.labels, row.subject, row.demographics)).encode())
+        return digest.hexdigest()
+
+
+def shard_name(split: str, source: str, number: int) -> str:
+    """``<split>-<source>-<number>``, the same for the faces and the samples file."""
+    return f"{split}-{source}-{number:05d}"
+
+
+@dataclass
+class ShardReport:
+    """What a finished shard holds.
+
+    Attributes:
+        files: path within the corpus to its sha256, bytes and rows.
+        counts: what was counted, under keys such as "faces/celeba/train".
+        drops: raw rows left out, by reason (:meth:`Drops.to_dict`).
+    """
+
+    name: str
+    fingerprint: str
+    rows: int
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    drops: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def build_shard(job: ShardJob) -> ShardReport:
+    """Find the faces, write them, write and rate their samples; a second pair of files for blends.
+
+    Every face is annotated as it was stored, after JPEG: the numbers in the corpus can be measured
+    again from the corpus.
+    """
+    drops, counts = Drops(), Counter[str]()
+    plain: list[FaceRecord] = []
+    blended: list[FaceRecord] = []
+    for row in job.rows:
+        face = _find(row, drops)
+        if face is None:
+            continue
+        record = _record(job, row, face)
+        plain.append(record)
+        if job.self_blends and row.labels.get("deepfake", "real") == "real":
+            blended += _blends(record, face, job.seed)
+    report = ShardReport(job.name, job.fingerprint(), len(job.rows))
+    _write(job, job.source, plain, report, counts)
+    if blended:
+        _write(job, blended[0].source, blended, report, counts)
+    report.counts, report.drops = dict(sorted(counts.items())), drops.to_dict()
+    return report
+
+
+def _find(row: RawFace, drops: Drops) -> Face | None:
+    try:
+        faces = find_faces(read_photo(row.picture), declared_crop=row.declared_crop)
+    except BadMedia:
+        drops.add("picture cannot be read", row.key)
+        return None
+    except NoFaceFound:
+        drops.add("no face found", row.key)
+        return None
+    if len(faces) > 1:
+        # The label belongs to one of them, and nothing says to which.
+        drops.add("more than one face", row.key)
+        return None
+    return faces[0]
+
+
+def _record(job: ShardJob, row: RawFace, face: Face) -> FaceRecord:
+    return record_of(
+        [face],
+        face_id=f"{job.source}-{row.key}",
+        source=job.source,
+        split=job.split,
+        fold=row.fold,
+        subject=row.subject,
+        labels=row.labels,
+        demographics=row.demographics,
+        licence=row.licence,
+        origin=row.origin,
+    )
+
+
+def _blends(record: FaceRecord, face: Face, seed: int) -> Iterator[FaceRecord]:
+    """The self-blended fake of a real face, and the real that it was made from."""
+    blend = self_blend(face, generator(seed, record.face_id))
+    facts = {
+        "method": BLENDED,
+        "ratio": blend.ratio,
+        "shape": blend.shape,
+        "inside": list(blend.inside),
+        "crossed": list(blend.crossed),
+    }
+    for label, made in (("real", blend.real), ("fake", blend.fake)):
+        labels: dict[str, Any] = {"deepfake": label}
+        if label == "fake":
+            labels["blend"] = facts
+        yield record_of(
+            [made],
+            face_id=f"{record.face_id}-blend-{label}",
+            source=f"{record.source}_{BLENDED}",
+            split=record.split,
+            fold=record.fold,
+            subject=record.subject,
+            labels=labels,
+            demographics=record.demographics,
+            licence=record.licence,
+            origin=record.face_id,
+        )
+
+
+def generator(seed: int, face_id: str) -> np.random.Generator:
+    """Random numbers of one face, whatever came before it."""
+    digest = hashlib.sha256(f"{seed}:{face_id}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+def _write(
+    job: ShardJob,
+    source: str,
+    records: Sequence[FaceRecord],
+    report: ShardReport,
+    counts: Counter[str],
+) -> None:
+    unwritten: Counter[str] = Counter()
+    samples: list[Sample] = []
+    for record in records:
+        face = record.faces()[0]
+        rng = random.Random(f"{job.seed}:{record.face_id}")
+        written = write_samples(record, face, rng, dropped=unwritten)
+        samples += rate_samples(written, face, record.labels, job.threshold)
+        counts[f"faces/{source}/{record.split}"] += 1
+        counts[f"found/{source}/{face.source}"] += 1
+    for sample in samples:
+        _count(sample, job.split, counts)
+    counts.update({f"unwritten/{reason}": number for reason, number in unwritten.items()})
+    name = shard_name(job.split, source, job.number)
+    rows: dict[str, Sequence[FaceRecord | Sample]] = {"faces": records, "samples": samples}
+    for table, contents in rows.items():
+        if not contents:
+            continue  # `datasets` cannot read an empty file
+        path = job.folder / table / f"{name}.parquet"
+        number = write_shard(path, contents, table)
+        report.files[f"{table}/{path.name}"] = {
+            "sha256": sha256(path),
+            "bytes": path.stat().st_size,
+            "rows": number,
+        }
+
+
+def _count(sample: Sample, split: str, counts: Counter[str]) -> None:
+    ratings = sample.ratings
+    if ratings is not None:
+        for name in ("label", "face", "text", "overall"):
+            counts[f"ratings/{name}/{getattr(ratings, name)}"] += 1
+    if not sample.kept:
+        counts[f"low_rated/{sample.task}/{split}"] += 1
+        return
+    counts[f"samples/{sample.task}/{split}"] += 1
+    counts[f"form/{sample.form}"] += 1
+    counts["turns/later" if sample.history else "turns/first"] += 1
+    if sample.weak:
+        counts[f"weak/{sample.task}/{split}"] += 1
+    for word in _label_words(sample.label):
+        counts[f"labels/{sample.task}/{word}"] += 1
+
+
+def _label_words(label: Any) -> list[str]:
+    """What a label counts as: ages by decade, of attributes those that are there."""
+    if isinstance(label, bool) or label is None:
+        return []
+    if isinstance(label, int):
+        return [f"{label // 10 * 10}-{label // 10 * 10 + 9}"]
+    if isinstance(label, dict):
+        return [name for name, there in label.items() if there]
+    return [label] if isinstance(label, str) else list(label) or ["none"]

@@ -1,0 +1,210 @@
+"""Small corpora from the astronaut portrait: same bytes, resumable, refusing, loadable."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+import skimage.data
+from PIL import Image
+
+from data_builders.build import build
+from data_builders.report import report
+from facellava.corpus import read_faces, read_manifest, read_samples, shards, validate
+from facellava.errors import BadCorpus, BadSample
+from facellava.evidence import verify
+from facellava.tasks import parse_answer
+
+FACES = 9
+SETTINGS = {"seed": 7, "shard_rows": 3, "self_blends": ("utkface",)}
+
+
+def write_pictures(folder: Path, names: list[str], first: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    astronaut = skimage.data.astronaut()
+    for number, name in enumerate(names, start=first):
+        cut = astronaut[10 + number : 200 + number, 125 + 2 * number : 315 + 2 * number]
+        data = io.BytesIO()
+        Image.fromarray(cut).resize((120, 120)).save(data, "JPEG", quality=95)
+        (folder / name).write_bytes(data.getvalue())
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> list[tuple[str, Path]]:
+    """A UTKFace and a real_fake_faces folder."""
+    root = tmp_path_factory.mktemp("raw")
+    write_pictures(root / "utk", [f"{20 + n}_1_0_2017{n:04d}.jpg" for n in range(FACES)])
+    (root / "utk" / "39_1_20170116174525125.jpg").write_bytes(b"bad name")
+    write_pictures(root / "rff" / "real", [f"{n}.jpg" for n in range(3)])
+    write_pictures(root / "rff" / "fake", [f"{n}.jpg" for n in range(3, 6)], first=3)
+    return [("utkface", root / "utk"), ("real_fake_faces", root / "rff")]
+
+
+@pytest.fixture(scope="module")
+def corpus(raw, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("built") / "corpus"
+    build(raw, out, workers=2, **SETTINGS)
+    return out
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_corpus_is_whole_and_says_what_it_holds(corpus):
+    counts = validate(corpus)
+    assert counts["faces"] == FACES + 6 + 2 * FACES
+    manifest = read_manifest(corpus)
+    assert manifest["dropped"]["utkface"] == {
+        "file name lacks age, gender, race or date": {
+            "count": 1, "examples": ["39_1_20170116174525125.jpg"],
+        }
+    }  # fmt: skip
+    faces = manifest["counts"]["faces"]
+    assert sum(faces["utkface"].values()) == FACES
+    assert sum(faces["utkface_self_blended"].values()) == 2 * FACES
+    assert sum(faces["real_fake_faces"].values()) == 6
+    kept = sum(sum(splits.values()) for splits in manifest["counts"]["samples"].values())
+    assert kept == len(list(read_samples(corpus))) > 20
+    assert sum(manifest["counts"]["ratings"]["overall"].values()) == counts["samples"]
+
+
+def test_samples_can_be_read_and_hold_on_the_stored_face(corpus):
+    faces = {record.face_id: record for record in read_faces(corpus)}
+    for sample in read_samples(corpus):
+        verdict = parse_answer(sample.answer)
+        assert verdict.task == sample.task
+        face = faces[sample.face_id].faces()[0]
+        wrong = [e.phrase for e in verify(verdict.reasons, face) if e.verdict == "contradicted"]
+        assert not wrong, f"{sample.sample_id}: {wrong}"
+
+
+def test_blends_are_pairs_of_one_face_and_split(corpus):
+    plain = {record.face_id: record for record in read_faces(corpus, source="utkface")}
+    blends = list(read_faces(corpus, source="utkface_self_blended"))
+    for real, fake in zip(blends[::2], blends[1::2], strict=True):
+        assert real.origin == fake.origin
+        assert plain[real.origin].split == real.split == fake.split
+        assert real.labels == {"deepfake": "real"}
+        assert fake.labels["deepfake"] == "fake"
+        assert fake.labels["blend"]["ratio"] in (0.25, 0.5, 0.75, 1.0)
+        crops = [record.faces()[0].crop.astype(int) for record in (real, fake)]
+        assert np.abs(crops[0] - crops[1]).max() > 3
+
+
+def test_one_worker_gives_the_same_bytes_as_two(raw, corpus, tmp_path):
+    build(raw, tmp_path / "one", workers=1, **SETTINGS)
+    assert contents(tmp_path / "one") == contents(corpus)
+
+
+def test_another_seed_gives_other_samples(raw, corpus, tmp_path):
+    build(raw[1:], tmp_path / "c", workers=1, seed=8, self_blends=())
+    source = "real_fake_faces"
+    questions = [
+        [sample.question for sample in read_samples(folder, source=source)]
+        for folder in (corpus, tmp_path / "c")
+    ]
+    assert questions[0] != questions[1]
+
+
+def start_and_kill(raw, out: Path, shards_wanted: int) -> None:
+    """Run a build in a process of its own and kill it and its workers without warning."""
+    roots = [(name, str(root)) for name, root in raw]
+    code = (
+        "from pathlib import Path\nfrom data_builders.build import build\n"
+        f"roots = [(n, Path(r)) for n, r in {roots!r}]\n"
+        f"build(roots, Path({str(out)!r}), workers=1, **{SETTINGS!r})\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 240
+    while len(list(out.glob(".progress/*-*.json"))) < shards_wanted:
+        assert process.poll() is None, "the build ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(raw, corpus, tmp_path):
+    out = tmp_path / "corpus"
+    start_and_kill(raw, out, shards_wanted=2)
+    assert not (out / "manifest.json").exists()
+    with pytest.raises(BadCorpus, match="did not finish"):
+        list(read_faces(out))
+    notes = sorted(out.glob(".progress/*-*.json"))
+    kept, lost = (json.loads(note.read_text())["files"] for note in notes[:2])
+    kept_path, lost_path = (out / next(iter(files)) for files in (kept, lost))
+    lost_path.write_bytes(lost_path.read_bytes()[:100])
+    (out / "faces" / "train-utkface-00000.parquet.1.partial").write_bytes(b"half")
+    written = kept_path.stat().st_mtime_ns
+
+    build(raw, out, workers=1, **SETTINGS)
+    assert contents(out) == contents(corpus)
+    assert kept_path.stat().st_mtime_ns == written, "a finished shard was built again"
+
+
+def test_a_finished_corpus_is_left_alone_and_other_settings_are_refused(raw, corpus):
+    before = contents(corpus)
+    assert build(raw, corpus, workers=1, **SETTINGS) == read_manifest(corpus)
+    with pytest.raises(BadCorpus, match=r"other settings \(seed\)"):
+        build(raw, corpus, workers=1, **{**SETTINGS, "seed": 8})
+    assert contents(corpus) == before
+
+
+def test_both_tables_load_by_the_dataset_card(corpus, tmp_path):
+    for table in ("faces", "samples"):
+        loaded = datasets.load_dataset(str(corpus), table, cache_dir=str(tmp_path))
+        rows = {split: loaded[split].num_rows for split in loaded}
+        listed = read_manifest(corpus)["files"]
+        assert rows == {
+            split: sum(f["rows"] for n, f in listed.items() if n.startswith(f"{table}/{split}-"))
+            for split in rows
+        }
+        assert len(shards(corpus, table)) == sum(name.startswith(table) for name in listed)
+
+
+def test_the_report_shows_counts_ratings_and_drops(corpus):
+    text = report(corpus)
+    for words in ("Faces ", "utkface_self_blended", "Rating: text agrees with face", "Dropped",
+                  "1 rows of utkface: file name lacks age"):  # fmt: skip
+        assert words in text
+    assert text in (corpus / "README.md").read_text()
+
+
+def test_limit_counts_faces_of_each_split(raw, tmp_path):
+    manifest = build(raw[1:], tmp_path / "c", workers=1, limit=1, self_blends=())
+    assert set(manifest["counts"]["faces"]["real_fake_faces"].values()) == {1}
+
+
+def test_bad_arguments_leave_nothing_behind(raw, tmp_path):
+    out = tmp_path / "c"
+    with pytest.raises(BadCorpus, match="no source 'imdb'"):
+        build([("imdb", tmp_path)], out)
+    with pytest.raises(BadSample, match="limit is 0"):
+        build(raw, out, limit=0)
+    with pytest.raises(BadCorpus, match="each source once"):
+        build([raw[0], raw[0]], out)
+    assert not out.exists()
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(BadCorpus, match="holds other files"):
+        build(raw, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_wrong_folder_is_named_and_no_corpus_appears(tmp_path):
+    with pytest.raises(BadCorpus, match="list_attr_celeba.txt' is missing"):
+        build([("celeba", tmp_path)], tmp_path / "c", workers=1)
+    assert not (tmp_path / "c" / "manifest.json").exists()
