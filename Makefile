@@ -2,6 +2,8 @@
 # Another Python: make setup PYTHON=python3.12    Options of setup_env.py: make setup SETUP=--again
 PYTHON ?= python3
 SETUP ?=
+# The raw datasets, a folder each; see README.
+DATA ?= ../shared/data
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -32,10 +34,11 @@ lint: setup
 	$(BIN)/mypy setup_env.py
 
 corpus: setup
-	$(BIN)/facellava build run
+	$(BIN)/facellava build run celeba=$(DATA)/celeba10k real_fake_faces=$(DATA)/real_fake_faces \
+	  fer2013=$(DATA)/fer2013 utkface=$(DATA)/utkface --out corpus
 
 nano: setup
-	$(BIN)/facellava train run
+	$(BIN)/facellava train nano --corpus corpus --out runs/nano
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .gradio
