@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,13 +81,14 @@ class SupervisedEncoder(nn.Module):
 
 def to_pixel_values(pixels: NDArray[np.uint8]) -> Tensor:
     """(B, S, S, 3) uint8 to (B, 3, S, S) float32 in [-1, 1], as the image processor does."""
-    values = torch.from_numpy(np.ascontiguousarray(pixels)).permute(0, 3, 1, 2).float()
+    # A copy: arrays mapped from disk are read-only, and torch warns about those.
+    values = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float()
     return values.div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
 
 
 def batches(
     arrays: FaceArrays, settings: EncoderSettings, *, first: int, scale: NDArray[np.float32]
-) -> Iterator[dict[str, Tensor]]:
+) -> Generator[dict[str, Tensor], None, None]:
     """Endless augmented batches from batch number `first` on; a batch depends on its number only.
 
     Args:
@@ -175,12 +176,16 @@ def train_encoder(
     steps = math.ceil(settings.pictures / settings.batch)
     round_steps = max(1, settings.round_pictures // settings.batch)
     done = _resume(out, settings, model, average, optimizer)
+    if done == steps:
+        return evaluate(average.module, held_out)
     found: dict[str, float] = {}
     bar = tqdm(total=steps, initial=done, unit="step", desc="encoder")
     began = time.monotonic()
     running = 0.0
     source = batches(train, settings, first=done, scale=measured_scale(train))
     for step in range(done, steps):
+        # Dropout depends on the step's number only, so a resumed run repeats the whole one.
+        torch.manual_seed(settings.seed * steps + step)
         rate = _one_cycle(step / steps)
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate
@@ -208,6 +213,7 @@ def train_encoder(
             with (out / "log.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
             logger.info("%s", json.dumps(line))
+    source.close()
     bar.close()
     return found
 
@@ -227,7 +233,15 @@ def _save(
     average: torch.optim.swa_utils.AveragedModel,
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """The whole state in one file that appears at once; then the averaged encoder."""
+    """The averaged encoder, then the whole state in one file that appears at once.
+
+    In this order a stop in between costs a round, and never leaves an encoder that is behind.
+    """
+    folder = out / "encoder"
+    encoder = average.module.encoder
+    encoder.config.save_pretrained(folder)
+    weights = {k: v.contiguous() for k, v in encoder.state_dict().items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v.contiguous() for k, v in average.module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -237,7 +251,6 @@ def _save(
     partial = out / "state.partial"
     save_file({k: v.clone() for k, v in tensors.items()}, partial, metadata=metadata)
     partial.replace(out / "state.safetensors")
-    average.module.encoder.save_pretrained(out / "encoder")
 
 
 def _resume(

@@ -38,7 +38,7 @@ class FaceArrays:
     Attributes:
         pixels: (N, S, S, 3) uint8 RGB.
         landmarks: (N, 68, 2) float32 in [0, 1] of the crop.
-        expression: (N,) int64, index into the expression labels.
+        expression: (N,) int64, index into EXPRESSIONS; words of larger sets count as absent.
         votes: (N, 8) float32, share of FER+ votes; a row of -1 where there are none.
         age: (N,) int64, years.
         attributes: (N, 40) int8, 1 yes, 0 no.
@@ -111,7 +111,9 @@ def _row(record: FaceRecord, resizer: FaceLlavaImageProcessor) -> dict[str, NDAr
     return {
         "pixels": resizer.resize(face.crop),
         "landmarks": face.landmarks,
-        "expression": np.int64(EXPRESSIONS.index(expression) if expression else ABSENT),
+        "expression": np.int64(
+            EXPRESSIONS.index(expression) if expression in EXPRESSIONS else ABSENT
+        ),
         "votes": _vote_shares(votes),
         "age": np.int64(labels.get("age", ABSENT)),
         "attributes": np.array(

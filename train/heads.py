@@ -116,6 +116,7 @@ def figures(outputs: dict[str, NDArray[np.float32]], arrays: FaceArrays) -> dict
         correct = (outputs["attributes"][known] > 0) == (arrays.attributes[known] == 1)
         found["attributes_mAcc"] = float(correct.mean())
     known = arrays.fake >= 0
-    if known.any():
+    # An AUC needs both kinds.
+    if len(np.unique(arrays.fake[known])) == 2:
         found["fake_AUC"] = float(roc_auc_score(arrays.fake[known], outputs["fake"][known, 0]))
     return found

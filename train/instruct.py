@@ -6,7 +6,7 @@ around them, and a year's target is spread over its neighbours, since no face sh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset, Sampler
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
-from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from facellava.conversation import face_conversation
 from facellava.model import FaceLlavaForConditionalGeneration
@@ -27,10 +26,12 @@ from facellava.processor import IGNORED_LABEL, EncodedText, FaceLlavaProcessor
 from facellava.records import Sample
 from facellava.tasks import TASKS
 from train.features import FeatureCache
-from train.tokenizer import closed_words
+from train.tokenizer import verdict_words
+from train.trainer_runs import last_checkpoint, log_quietly
 
 VERDICT_WEIGHT = 3.0
 AGE_SPREAD_YEARS = 2.5
+CLIP_EVERY = 25
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,12 @@ class Row:
     Attributes:
         face: index into the feature cache.
         text: token ids and labels.
+        frames: 1 for a photo; more where the face is shown as a clip.
     """
 
     face: int
     text: EncodedText
+    frames: int = 1
 
 
 def encode_rows(
@@ -52,13 +55,20 @@ def encode_rows(
     processor: FaceLlavaProcessor,
     count: int | None = None,
 ) -> list[Row]:
-    """Samples of cached faces as token ids; the answers of earlier turns are learned too."""
+    """Samples of cached faces as token ids; the answers of earlier turns are learned too.
+
+    One in CLIP_EVERY faces is shown as a clip of a few frames, so that clips are not foreign.
+    """
     rows = []
-    for sample in tqdm(samples, total=count, unit="sample", desc="tokens"):
-        if sample.face_id in face_index:
-            messages = face_conversation("image", sample.question, sample.history, sample.answer)
-            text = processor.encode_text(messages, [1], training=True)
-            rows.append(Row(face_index[sample.face_id], text))
+    for number, sample in enumerate(tqdm(samples, total=count, unit="sample", desc="tokens")):
+        if sample.face_id not in face_index:
+            continue
+        frames = 1 if number % CLIP_EVERY else 2 + number // CLIP_EVERY % 3
+        messages = face_conversation(
+            "image" if frames == 1 else "video", sample.question, sample.history, sample.answer
+        )
+        text = processor.encode_text(messages, [frames], training=True)
+        rows.append(Row(face_index[sample.face_id], text, frames))
     return rows
 
 
@@ -73,12 +83,12 @@ class InstructionRows(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.rows[index]
-        variant = int(torch.randint(self.cache.variants, ()))
-        features = np.asarray(self.cache.features[variant, row.face], np.float32)
+        variants = torch.randint(self.cache.variants, (row.frames,)).numpy()
+        features = np.asarray(self.cache.features[variants, row.face], np.float32)
         return {
             "text": row.text,
             "image_features": torch.from_numpy(features),
-            "landmarks": torch.from_numpy(self.cache.landmarks[variant, row.face]),
+            "landmarks": torch.from_numpy(self.cache.landmarks[variants, row.face]),
         }
 
 
@@ -97,7 +107,7 @@ class VerdictLoss(nn.Module):
             ids = tokenizer.encode(word, add_special_tokens=False)
             return int(ids[0])
 
-        for word in closed_words():
+        for word in verdict_words():
             weights[token(word)] = VERDICT_WEIGHT
         years = torch.arange(len(TASKS["age"].labels), dtype=torch.float32)
         spread = torch.exp(-((years - years[:, None]) ** 2) / (2 * AGE_SPREAD_YEARS**2))
@@ -107,21 +117,45 @@ class VerdictLoss(nn.Module):
         index = torch.full((len(tokenizer),), -1)
         index[self.year_ids] = torch.arange(len(years))
         self.register_buffer("year_of_token", index)
+        self.colon = token(":")
 
     def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
         """logits (B, L, V), labels (B, L) with -100 where there is no loss."""
         learned = labels[:, 1:] != IGNORED_LABEL
         scores = logits[:, :-1][learned].float()
         targets = labels[:, 1:][learned]
+        # Only behind "Age:" is a number an age; elsewhere (" 5 o'clock shadow") it is a word.
+        behind_colon = labels[:, :-1][learned] == self.colon
         weights = self.weights[targets]
         logs = functional.log_softmax(scores, dim=-1)
         errors = -logs.gather(1, targets[:, None])[:, 0]
         years = self.year_of_token[targets]
-        aged = years >= 0
+        aged = (years >= 0) & behind_colon
         if aged.any():
             soft = -(self.year_targets[years[aged]] * logs[aged][:, self.year_ids]).sum(dim=1)
             errors = errors.masked_scatter(aged, soft)
         return (errors * weights).sum() / weights.sum()
+
+
+class LengthGroups(Sampler[int]):
+    """Rows of like length side by side; the order depends on seed and epoch only.
+
+    So a resumed run skips exactly the rows that were seen.
+    """
+
+    def __init__(self, lengths: list[int], batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed * 1000 + self.epoch)
+        return iter(get_length_grouped_indices(self.lengths, self.batch, generator=generator))
+
+    def set_epoch(self, epoch: int) -> None:
+        """The trainer calls this at the start of each epoch."""
+        self.epoch = epoch
 
 
 class InstructionTrainer(Trainer):
@@ -146,7 +180,7 @@ class InstructionTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
         rows = (train_dataset or self.train_dataset).rows
         lengths = [len(row.text.input_ids) for row in rows]
-        return LengthGroupedSampler(self.args.train_batch_size, lengths=lengths)
+        return LengthGroups(lengths, self.args.train_batch_size, self.args.seed)
 
 
 def train_instructions(
@@ -166,7 +200,7 @@ def train_instructions(
     def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
         batch_of_text = processor.pad([item["text"] for item in items], side="right")
         return batch_of_text | {
-            name: torch.stack([item[name] for item in items])
+            name: torch.cat([item[name] for item in items])
             for name in ("image_features", "landmarks")
         }
 
@@ -183,6 +217,7 @@ def train_instructions(
             lr_scheduler_type="cosine",
             warmup_steps=200,
             max_grad_norm=1.0,
+            use_cpu=True,
             bf16=True,
             save_strategy="steps",
             save_steps=250,
@@ -195,4 +230,5 @@ def train_instructions(
         train_dataset=rows,
         data_collator=collate,
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.exists() else None)
+    log_quietly(trainer)
+    trainer.train(resume_from_checkpoint=last_checkpoint(out))

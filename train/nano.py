@@ -1,9 +1,9 @@
 """The embedded model from a corpus, step by step; a step whose result is there is not done again.
 
+tokenizer   byte-level BPE of the corpus's questions and answers
 encoder     supervised pre-training of the convolutional encoder
 features    its tokens of every face, cached
 regions     stage 1: projector, FRLP and FRGCA under supervised heads
-tokenizer   byte-level BPE of the corpus's questions and answers
 instruct    stage 2: the language model over the cached features
 calibrate   one temperature a task, on faces set aside
 export      float16 safetensors, with tokenizer, processor and config
@@ -12,8 +12,9 @@ export      float16 safetensors, with tokenizer, processor and config
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from transformers import AutoConfig, LlamaConfig, PreTrainedTokenizerBase, PreTr
 
 from facellava import checkpoint
 from facellava.config import IMAGE_TOKEN, VIDEO_TOKEN, FaceLlavaConfig
-from facellava.corpus import read_faces, read_samples
+from facellava.corpus import read_faces, read_manifest, read_samples, sha256
+from facellava.errors import BadCheckpoint
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord
@@ -48,7 +50,7 @@ class NanoSettings:
 
     encoder: EncoderSettings = field(default_factory=EncoderSettings)
     aside_share: float = 0.04
-    """Of the training split, by face: never trained on, used to watch and to calibrate."""
+    """Of the training split, by person: never trained on, used to watch and to calibrate."""
     variants: int = 2
     """How often each face's features are cached, in other light and position."""
     region_epochs: float = 4.0
@@ -59,9 +61,14 @@ class NanoSettings:
     seed: int = 0
 
 
-def set_aside(face_id: str, share: float) -> bool:
-    """Whether a face of the training split is kept out of training; depends on its id only."""
-    digest = hashlib.sha256(face_id.encode()).digest()
+def set_aside(record: FaceRecord, share: float) -> bool:
+    """Whether a face of the training split is kept out of training.
+
+    One person's faces stay together, and so do a face and what was blended from it.
+    """
+    made = record.source.endswith("self_blended")
+    person = record.subject or (record.origin if made else record.face_id)
+    digest = hashlib.sha256(person.encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**32 < share
 
 
@@ -73,8 +80,7 @@ def train_nano(corpus: Path, out: Path, settings: NanoSettings | None = None) ->
         BadCheckpoint: `out` holds a run with other settings.
     """
     settings = settings or NanoSettings()
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(settings.seed)
+    _check_run(out, corpus, settings)
     train_ids, aside_ids = _split(corpus, settings.aside_share)
 
     def records(wanted: set[str]) -> chain[FaceRecord]:
@@ -86,8 +92,10 @@ def train_nano(corpus: Path, out: Path, settings: NanoSettings | None = None) ->
     aside = face_arrays(
         records(set(aside_ids)), out / "aside", image_size=IMAGE_SIZE, count=len(aside_ids)
     )
-    train_encoder(train, aside, out / "encoder_run", settings.encoder)
+    # The tokenizer takes a minute and can refuse the corpus: before the hours of the encoder.
     tokenizer = _tokenizer(corpus, out / "tokenizer")
+    train_encoder(train, aside, out / "encoder_run", settings.encoder)
+    torch.manual_seed(settings.seed)
     model, processor = nano_model(out / "encoder_run" / "encoder", tokenizer, train, settings)
     train_cache = cache_features(
         model.face_encoder, train, out / "train_features", variants=settings.variants
@@ -105,7 +113,9 @@ def train_nano(corpus: Path, out: Path, settings: NanoSettings | None = None) ->
             seed=settings.seed,
         )
         logger.info("stage 1: %s", figures)
-        save_file({k: v.contiguous() for k, v in model.face_encoder.state_dict().items()}, regions)
+        partial = regions.with_suffix(".partial")
+        save_file({k: v.contiguous() for k, v in model.face_encoder.state_dict().items()}, partial)
+        partial.replace(regions)
     model.face_encoder.load_state_dict(load_file(regions))
     index = {face_id: number for number, face_id in enumerate(train_ids)}
     rows = encode_rows(read_samples(corpus, "train"), index, processor)
@@ -117,17 +127,35 @@ def train_nano(corpus: Path, out: Path, settings: NanoSettings | None = None) ->
         epochs=settings.instruct_epochs,
         seed=settings.seed,
     )
-    model.config.calibration = fit_temperatures(
-        model, processor, [r for r in read_faces(corpus, "train") if r.face_id in set(aside_ids)]
-    )
+    model.config.calibration = fit_temperatures(model, processor, list(records(set(aside_ids))))
     return checkpoint.save(model, processor, out / "nano", dtype=torch.float16)
+
+
+def _check_run(out: Path, corpus: Path, settings: NanoSettings) -> None:
+    """Write down what the run is made of, or refuse a folder that holds another run's steps."""
+    read_manifest(corpus)
+    now = {"corpus": sha256(corpus / "manifest.json"), "settings": asdict(settings)}
+    now = json.loads(json.dumps(now))
+    note = out / "run.json"
+    if note.exists():
+        before = json.loads(note.read_text())
+        if before != now:
+            what = "settings" if before["corpus"] == now["corpus"] else "faces"
+            raise BadCheckpoint(
+                f"'{out}' holds a run with other {what}; give another --out, or remove it."
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    partial = note.with_suffix(".partial")
+    partial.write_text(json.dumps(now, indent=1))
+    partial.replace(note)
 
 
 def _split(corpus: Path, share: float) -> tuple[list[str], list[str]]:
     train: list[str] = []
     aside: list[str] = []
     for record in read_faces(corpus, "train"):
-        (aside if set_aside(record.face_id, share) else train).append(record.face_id)
+        (aside if set_aside(record, share) else train).append(record.face_id)
     return train, aside
 
 

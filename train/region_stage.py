@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
-from transformers.trainer_utils import EvalPrediction, get_last_checkpoint
+from transformers.trainer_utils import EvalPrediction
 
 from facellava.model import FaceEncoder
 from train.face_arrays import FaceArrays
 from train.features import FeatureCache
 from train.heads import FaceHeads, figures, losses
+from train.trainer_runs import last_checkpoint, log_quietly
 
 LABELS = ("expression", "votes", "age", "attributes", "fake", "measured")
 
@@ -58,7 +59,8 @@ class FaceRows(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         variant = int(torch.randint(self.cache.variants, ())) if self.vary else 0
         measured = (self.arrays.measured[index] - self.scale[0]) / self.scale[1]
-        row = {name: torch.as_tensor(getattr(self.arrays, name)[index]) for name in LABELS[:-1]}
+        # Copies: arrays mapped from disk are read-only, and torch warns about those.
+        row = {n: torch.tensor(np.array(getattr(self.arrays, n)[index])) for n in LABELS[:-1]}
         return row | {
             "image_features": torch.from_numpy(
                 np.asarray(self.cache.features[variant, index], np.float32)
@@ -101,6 +103,7 @@ def train_regions(
             lr_scheduler_type="cosine",
             warmup_steps=100,
             max_grad_norm=1.0,
+            use_cpu=True,
             bf16=True,
             eval_strategy="epoch",
             save_strategy="epoch",
@@ -115,5 +118,7 @@ def train_regions(
         eval_dataset=held_out,
         compute_metrics=score,
     )
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(out)) if out.exists() else None)
-    return trainer.evaluate()
+    log_quietly(trainer)
+    trainer.train(resume_from_checkpoint=last_checkpoint(out))
+    found: dict[str, float] = trainer.evaluate()
+    return found

@@ -25,13 +25,20 @@ END = CHAT_TEMPLATE_TOKENS[-1]
 SPECIAL = (PAD, UNKNOWN, *CHAT_TEMPLATE_TOKENS, IMAGE_TOKEN, VIDEO_TOKEN)
 # A list of forty "name yes, name no" costs two tokens an attribute when the comma is in the word.
 LISTED = (" yes", " no", " yes,", " no,", " yes.", " no.")
-OFTEN = 2000
+# A training text repeats each closed word this often in all, so that every one is merged.
+OFTEN, A_TEXT = 20_000, 100
 
 
 def closed_words() -> list[str]:
     """Every word, with its leading space, that has to be one token."""
     words = [word for task in TASKS.values() for word in task.closed_words]
     return list(dict.fromkeys([*words, *LISTED]))
+
+
+def verdict_words() -> list[str]:
+    """The closed words that say a verdict: all but the names of attributes, which say what of."""
+    names = {f" {name}" for name in TASKS["attributes"].labels}
+    return [word for word in closed_words() if word not in names]
 
 
 def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
@@ -100,5 +107,5 @@ def _in_context(tokenizer: PreTrainedTokenizerFast, word: str) -> list[int]:
 
 def _repeated(words: list[str]) -> Iterator[str]:
     for word in words:
-        for _ in range(OFTEN):
-            yield word + _context(word)
+        for _ in range(OFTEN // A_TEXT):
+            yield (word + _context(word)) * A_TEXT
