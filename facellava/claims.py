@@ -71,13 +71,13 @@ class Claim:
 # fmt: off
 _INVENTORY: Final = (
     # mouth
-    Claim("lip_corners_raised", "lip_corner_height", OVER, 0.115,
+    Claim("lip_corners_raised", "lip_corner_height", OVER, 0.075,
           ("the lip corners are raised", "the corners of the mouth turn upwards",
            "the mouth corners are pulled up"), action_units=(12,)),
-    Claim("lip_corners_level", "lip_corner_height", NEAR, 0.065,
+    Claim("lip_corners_level", "lip_corner_height", NEAR, 0.035,
           ("the lip corners are level",
            "the corners of the mouth lie in line with the lips"), width=0.025),
-    Claim("lip_corners_lowered", "lip_corner_height", UNDER, 0.03,
+    Claim("lip_corners_lowered", "lip_corner_height", UNDER, 0.0,
           ("the lip corners are lowered", "the corners of the mouth turn downwards",
            "the mouth corners are pulled down"), action_units=(15,)),
     Claim("mouth_closed", "mouth_opening", UNDER, 0.02,

@@ -20,9 +20,9 @@ from facellava.faces.texture_measurements import TEXTURE_SPECS
 
 __all__ = ["MEASUREMENTS", "Measurement", "MeasurementSpec", "measure"]
 
-MEASUREMENTS: Final[dict[str, MeasurementSpec[Any]]] = {
-    spec.id: spec for spec in (*GEOMETRY_SPECS, *TEXTURE_SPECS)
-}
+_ALL: Final[tuple[MeasurementSpec[Any], ...]] = (*GEOMETRY_SPECS, *TEXTURE_SPECS)
+MEASUREMENTS: Final[dict[str, MeasurementSpec[Any]]] = {spec.id: spec for spec in _ALL}
+"""Every definition by its id."""
 
 
 def measure(face: Face) -> dict[str, Measurement]:
