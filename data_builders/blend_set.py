@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -19,14 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from data_builders.face_records import face_records
 from data_builders.self_blend import self_blend
 from data_builders.shard import BLENDED, generator
-from facellava.corpus import FaceRecord, decode_frame, encode_frame, read_faces
+from facellava.corpus import FaceRecord, decode_frame, encode_frame
 from facellava.errors import BadCorpus, BadSample
 
 RATIOS: Final = (0.25, 0.5, 0.75, 1.0)
-# Faces of sources whose pictures nobody trains on in these splits.
-FROM: Final = (("celeba", "test"), ("real_fake_faces", "test"), ("real_fake_faces", "validation"))
+# CelebA's test people are in no other split. Of the few others, the validation part is used too.
+HELD_OUT: Final = {"celeba": ("test",), "real_fake_faces": ("test", "validation")}
 SCHEMA: Final = pa.schema(
     [
         ("image", pa.binary()),
@@ -45,28 +46,29 @@ SCHEMA: Final = pa.schema(
 )
 
 
-def write_blend_set(
-    corpus: Path,
+def write_blend_pack(
+    sources: Sequence[tuple[str, Path]],
     out: Path,
     *,
     seed: int = 0,
     ratios: Sequence[float] = RATIOS,
-    parts: Sequence[tuple[str, str]] = FROM,
+    splits: Mapping[str, Sequence[str]] = HELD_OUT,
     limit: int | None = None,
 ) -> int:
-    """Blend the real faces of a corpus into a test set; a seed gives the same bytes again.
+    """Blend the real faces of datasets into a test set; a seed gives the same bytes again.
 
     Args:
+        sources: name and folder of each dataset.
         out: the Parquet file to write; must not exist.
         ratios: dealt out to the faces in turn.
-        parts: (source, split) whose faces are taken.
-        limit: at most so many faces, spread over the parts.
+        splits: for each source, the splits whose faces are taken.
+        limit: at most so many faces, spread over the sources.
 
     Returns:
         The number of pictures, half of them fake.
 
     Raises:
-        BadCorpus: no finished corpus, no real faces in it, or `out` exists.
+        BadCorpus: a dataset of another layout, no real faces in it, or `out` exists.
         BadSample: a ratio outside (0, 1].
     """
     if out.exists():
@@ -75,12 +77,16 @@ def write_blend_set(
         )
     if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
         raise BadSample(f"The blend ratios are {list(ratios)}; give numbers above 0 and up to 1.")
-    records = chain.from_iterable(read_faces(corpus, split, source) for source, split in parts)
-    # By a hash of the id, so that a limit takes from all parts and ratios fall on faces by chance.
+    for name, _ in sources:
+        if name not in splits:
+            raise BadCorpus(f"No faces of {name!r} are held out for blends: {', '.join(splits)}.")
+    records = chain.from_iterable(
+        face_records(name, data, split=split)[0] for name, data in sources for split in splits[name]
+    )
+    # By a hash of the id, so that a limit takes from all sources and ratios fall by chance.
     chosen = sorted(filter(_is_real, records), key=_shuffled)[:limit]
     if not chosen:
-        wanted = ", ".join(f"{source} {split}" for source, split in parts)
-        raise BadCorpus(f"Corpus '{corpus}' holds no real faces of: {wanted}.")
+        raise BadCorpus("The sources hold no real faces; give datasets with real faces.")
     pairs = tqdm(_pairs(chosen, ratios, seed), total=2 * len(chosen), unit="picture")
     table = pa.Table.from_pylist(list(pairs), schema=SCHEMA)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -27,14 +27,18 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from data_builders.annotate.measured import ANNOTATOR, ANNOTATOR_VERSION
+from data_builders.blend_set import write_blend_pack
+from data_builders.face_records import face_records
 from data_builders.rate import DEFAULT_THRESHOLD, Threshold
 from data_builders.raw_face import Drops, RawFace
-from data_builders.report import dataset_card, gathered, report_text
+from data_builders.report import dataset_card, gathered, report_text, summary
 from data_builders.shard import ShardJob, ShardReport, build_shard
 from data_builders.sources import SOURCES
 from facellava import __version__
 from facellava.corpus import CORPUS_VERSION, TABLES, read_manifest, sha256
 from facellava.errors import BadCorpus, BadSample
+
+__all__ = ["build", "face_records", "summary", "write_blend_pack"]
 
 SHARD_ROWS: Final = 512
 SELF_BLENDS: Final = ("celeba", "real_fake_faces")

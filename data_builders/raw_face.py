@@ -91,20 +91,20 @@ def require(path: Path, dataset: str, expected: str) -> Path:
     return path
 
 
-def is_pack(root: Path) -> bool:
-    """True where the folder holds Parquet files."""
-    return any(root.glob("*.parquet"))
+def pack_files(root: Path) -> list[Path]:
+    """Parquet files of a folder, in the order of their names, or the one file that `root` is."""
+    return [root] if root.is_file() else sorted(root.glob("*.parquet"))
 
 
 def read_pack(
     root: Path, dataset: str, columns: Sequence[str], optional: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Rows of all Parquet files of a folder, in the order of their names; "image" as bytes.
+    """Rows of :func:`pack_files`, streamed; "image" as bytes.
 
     Raises:
         BadCorpus: a file is damaged or lacks a column.
     """
-    for path in sorted(root.glob("*.parquet")):
+    for path in pack_files(root):
         try:
             with pq.ParquetFile(path) as file:
                 present = set(file.schema_arrow.names)

@@ -33,7 +33,7 @@ def gathered(counts: Iterable[Mapping[str, int]]) -> Counts:
     return tree
 
 
-def report(folder: Path) -> str:
+def summary(folder: Path) -> str:
     """What the corpus in the folder holds.
 
     Raises:

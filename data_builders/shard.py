@@ -22,7 +22,7 @@ from data_builders.raw_face import Drops, RawFace
 from data_builders.self_blend import self_blend
 from facellava.corpus import FaceRecord, Sample, record_of, sha256, write_shard
 from facellava.errors import BadMedia, NoFaceFound
-from facellava.faces import Face, find_faces, read_photo
+from facellava.faces import Face, find_faces, measure, read_photo
 
 BLENDED: Final = "self_blended"
 
@@ -95,10 +95,10 @@ def build_shard(job: ShardJob) -> ShardReport:
     plain: list[FaceRecord] = []
     blended: list[FaceRecord] = []
     for row in job.rows:
-        face = _find(row, drops)
+        face = find_face(row, drops)
         if face is None:
             continue
-        record = _record(job, row, face)
+        record = record_of_row(job.source, row, face)
         plain.append(record)
         if job.self_blends and row.labels.get("deepfake", "real") == "real":
             blended += _blends(record, face, job.seed)
@@ -110,7 +110,8 @@ def build_shard(job: ShardJob) -> ShardReport:
     return report
 
 
-def _find(row: RawFace, drops: Drops) -> Face | None:
+def find_face(row: RawFace, drops: Drops) -> Face | None:
+    """The row's one face; None, and counted, where there is none or it is not the only one."""
     try:
         faces = find_faces(read_photo(row.picture), declared_crop=row.declared_crop)
     except BadMedia:
@@ -126,12 +127,13 @@ def _find(row: RawFace, drops: Drops) -> Face | None:
     return faces[0]
 
 
-def _record(job: ShardJob, row: RawFace, face: Face) -> FaceRecord:
+def record_of_row(source: str, row: RawFace, face: Face) -> FaceRecord:
+    """The record of a row's face, with what the source says."""
     return record_of(
         [face],
-        face_id=f"{job.source}-{row.key}",
-        source=job.source,
-        split=job.split,
+        face_id=f"{source}-{row.key}",
+        source=source,
+        split=row.split,
         fold=row.fold,
         subject=row.subject,
         labels=row.labels,
@@ -187,8 +189,9 @@ def _write(
     for record in records:
         face = record.faces()[0]
         rng = random.Random(f"{job.seed}:{record.face_id}")
-        written = write_samples(record, face, rng, dropped=unwritten)
-        samples += rate_samples(written, face, record.labels, job.threshold)
+        measured = measure(face)
+        written = write_samples(record, face, rng, measurements=measured, dropped=unwritten)
+        samples += rate_samples(written, face, record.labels, job.threshold, measured)
         counts[f"faces/{source}/{record.split}"] += 1
         counts[f"found/{source}/{face.source}"] += 1
     for sample in samples:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from data_builders.raw_face import Drops, RawFace, is_pack, read_pack, require
+from data_builders.raw_face import Drops, RawFace, pack_files, read_pack, require
 from facellava.corpus import SPLITS
 from facellava.errors import BadCorpus
 from facellava.tasks.attribute_table import NAMES, OFFICIAL_NAMES
@@ -39,7 +39,7 @@ def rows(root: Path, drops: Drops) -> Iterator[RawFace]:
     Raises:
         BadCorpus: neither layout is there, or the attributes are not CelebA's 40 in their order.
     """
-    return _pack_rows(root, drops) if is_pack(root) else _original_rows(root, drops)
+    return _pack_rows(root, drops) if pack_files(root) else _original_rows(root, drops)
 
 
 def _pack_rows(root: Path, drops: Drops) -> Iterator[RawFace]:

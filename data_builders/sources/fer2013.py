@@ -29,7 +29,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from data_builders.raw_face import Drops, RawFace, is_pack, read_pack, require
+from data_builders.raw_face import Drops, RawFace, pack_files, read_pack, require
 from facellava.corpus import SPLITS
 from facellava.errors import BadCorpus
 from facellava.tasks.expression import LABEL_SETS
@@ -71,7 +71,7 @@ def rows(root: Path, drops: Drops) -> Iterator[RawFace]:
     Raises:
         BadCorpus: neither layout is there, or FER+ does not fit.
     """
-    read = _read_pack if is_pack(root) else _read_csv
+    read = _read_pack if pack_files(root) else _read_csv
     last_split: dict[str, int] = {}
     emotions: dict[str, set[str]] = {}
     for row, _ in read(root, pictures=False):

@@ -3,8 +3,9 @@
 Folder layout: ``real/`` and ``fake/`` with pictures, such as ``fake/00017.jpg``. There is no
 official split; the file's path decides.
 
-Parquet: ``image, label (0 real, 1 fake), split, source_path`` and, where known, ``method`` and
-``origin``. A row: ``label 1, method "stylegan2", origin "thispersondoesnotexist", split "train"``.
+Parquet: ``image, label (0 real, 1 fake), split, source_path`` and, where known, ``method,
+origin`` and ``blend_ratio``. A row: ``label 1, method "stylegan2", origin
+"thispersondoesnotexist", split "train", source_path "...:data/fake/fake_0.jpg"``.
 The frozen sets of self-blended faces have these columns too.
 """
 
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from data_builders.raw_face import Drops, RawFace, is_pack, read_pack, require, stable_split
+from data_builders.raw_face import Drops, RawFace, pack_files, read_pack, require, stable_split
 from facellava.corpus import SPLITS
 from facellava.errors import BadCorpus
 from facellava.faces.photo import PHOTO_SUFFIXES
@@ -25,6 +26,7 @@ LICENCE: Final = (
     "FFHQ: CC BY-NC-SA 4.0; StyleGAN2 samples: NVIDIA, non-commercial; DFDC: research terms of Meta"
 )
 COLUMNS: Final = ("image", "label", "split", "source_path")
+FACTS: Final = ("method", "origin", "blend_ratio")  # go with the label, where known
 LAYOUT: Final = (
     f"the folders real/ and fake/ with pictures, or Parquet files with {', '.join(COLUMNS)}"
 )
@@ -36,11 +38,11 @@ def rows(root: Path, drops: Drops) -> Iterator[RawFace]:
     Raises:
         BadCorpus: neither layout is there, or a folder is empty.
     """
-    return _pack_rows(root, drops) if is_pack(root) else _file_rows(root)
+    return _pack_rows(root, drops) if pack_files(root) else _file_rows(root)
 
 
 def _pack_rows(root: Path, drops: Drops) -> Iterator[RawFace]:
-    for row in read_pack(root, NAME, COLUMNS, ("method", "origin")):
+    for row in read_pack(root, NAME, COLUMNS, FACTS):
         path = row["source_path"]
         if row["label"] not in range(len(LABELS)):
             drops.add("label is neither 0 (real) nor 1 (fake)", path)
@@ -48,7 +50,7 @@ def _pack_rows(root: Path, drops: Drops) -> Iterator[RawFace]:
             drops.add(f"unknown split {row['split']!r}", path)
         else:
             label = LABELS[row["label"]]
-            facts = {name: row[name] for name in ("method", "origin") if row.get(name)}
+            facts = {name: row[name] for name in FACTS if row.get(name)}
             key = Path(path.split(":")[-1]).with_suffix("").as_posix().replace("/", "-")
             yield _face(key, row["image"], label, row["split"], path, facts)
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from data_builders.raw_face import Drops, RawFace, is_pack, read_pack, require, stable_split
+from data_builders.raw_face import Drops, RawFace, pack_files, read_pack, require, stable_split
 from facellava.corpus import SPLITS
 from facellava.errors import BadCorpus, BadMedia
 from facellava.faces import read_photo
@@ -39,7 +39,7 @@ def rows(root: Path, drops: Drops) -> Iterator[RawFace]:
     Raises:
         BadCorpus: neither layout is there.
     """
-    return _pack_rows(root, drops) if is_pack(root) else _file_rows(root, drops)
+    return _pack_rows(root, drops) if pack_files(root) else _file_rows(root, drops)
 
 
 def _pack_rows(root: Path, drops: Drops) -> Iterator[RawFace]:

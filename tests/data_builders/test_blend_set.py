@@ -1,48 +1,59 @@
 import hashlib
+import io
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import skimage.data
+from PIL import Image
 
-from data_builders.blend_set import write_blend_set
-from data_builders.raw_face import Drops
-from data_builders.sources import SOURCES
-from facellava.corpus import decode_frame, record_of, sha256, write_shard
+from data_builders.blend_set import write_blend_pack
+from data_builders.face_records import face_records
+from facellava.corpus import decode_frame, sha256
 from facellava.errors import BadCorpus, BadSample
-from facellava.faces import find_faces
+from facellava.tasks.attribute_table import OFFICIAL_NAMES
 
-PARTS = (("celeba", "test"), ("real_fake_faces", "test"))
+
+def picture(number: int) -> bytes:
+    cut = skimage.data.astronaut()[10 + number : 200 + number, 125:315]
+    data = io.BytesIO()
+    Image.fromarray(cut).resize((120, 120)).save(data, "PNG")
+    return data.getvalue()
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory):
-    """Nine real faces of two sources, and a fake one that must not be blended."""
-    folder = tmp_path_factory.mktemp("corpus")
-    face = find_faces(skimage.data.astronaut())[0]
-    for source, labels in (
-        ("celeba", [{"attributes": {}}] * 6),
-        ("real_fake_faces", [{"deepfake": "real"}] * 3 + [{"deepfake": "fake"}]),
-    ):
-        records = [
-            record_of(
-                [face], face_id=f"{source}-{number}", source=source, split="test",
-                labels=label, licence="", origin="",
-            )
-            for number, label in enumerate(labels)
-        ]  # fmt: skip
-        write_shard(folder / "faces" / f"test-{source}-00000.parquet", records, "faces")
-    (folder / "manifest.json").write_text("{}")
-    return folder
+def sources(tmp_path_factory):
+    """Nine real faces of two packs, and others that must not be blended: fake, or of training."""
+    root = tmp_path_factory.mktemp("packs")
+    (root / "celeba").mkdir()
+    attributes = dict.fromkeys(OFFICIAL_NAMES, 0)
+    rows = [
+        {"image": picture(n), "image_id": f"{n:06d}.jpg", "split": "test" if n < 6 else "train"}
+        for n in range(8)
+    ]
+    pq.write_table(
+        pa.Table.from_pylist([row | attributes for row in rows]), root / "celeba" / "x.parquet"
+    )
+    rows = [
+        {"image": picture(n), "label": int(n == 23), "split": split, "source_path": f"{n}.png"}
+        for n, split in enumerate(("test", "test", "validation", "test", "train"), start=20)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), root / "faces.parquet")
+    return [("celeba", root / "celeba"), ("real_fake_faces", root / "faces.parquet")]
 
 
-def test_pairs_are_balanced_for_every_ratio_and_differ_by_the_blend(corpus, tmp_path):
+def test_pairs_are_balanced_for_every_ratio_and_differ_by_the_blend(sources, tmp_path):
     out = tmp_path / "blends.parquet"
-    assert write_blend_set(corpus, out, seed=3, ratios=(0.25, 1.0), parts=PARTS) == 18
+    assert write_blend_pack(sources, out, seed=3, ratios=(0.25, 1.0)) == 18
     rows = pq.read_table(out).to_pylist()
     assert [row["label"] for row in rows] == [0, 1] * 9
     assert [row["blend_ratio"] for row in rows if row["label"]] == [0.25, 1.0] * 4 + [0.25]
-    assert not any(row["source_path"].startswith("real_fake_faces-3") for row in rows)
+    used = {row["source_path"].split("/")[0] for row in rows}
+    assert used == {
+        *(f"celeba-{n:06d}" for n in range(6)),
+        *(f"real_fake_faces-{n}" for n in (20, 21, 22)),
+    }
     for real, fake in zip(rows[::2], rows[1::2], strict=True):
         assert real["blend_ratio"] == fake["blend_ratio"]
         assert (real["method"], fake["method"]) == ("none", "self_blended")
@@ -52,30 +63,52 @@ def test_pairs_are_balanced_for_every_ratio_and_differ_by_the_blend(corpus, tmp_
         assert fake["inside"] or fake["crossed"]
 
 
-def test_the_set_is_frozen(corpus, tmp_path):
+def test_the_set_is_frozen(sources, tmp_path):
     first, again, other = (tmp_path / f"{n}.parquet" for n in range(3))
-    write_blend_set(corpus, first, seed=3, parts=PARTS, limit=5)
-    write_blend_set(corpus, again, seed=3, parts=PARTS, limit=5)
-    write_blend_set(corpus, other, seed=4, parts=PARTS, limit=5)
+    write_blend_pack(sources, first, seed=3, limit=5)
+    write_blend_pack(sources, again, seed=3, limit=5)
+    write_blend_pack(sources, other, seed=4, limit=5)
     assert sha256(first) == sha256(again) != sha256(other)
     with pytest.raises(BadCorpus, match="not overwritten"):
-        write_blend_set(corpus, first, parts=PARTS)
+        write_blend_pack(sources, first)
 
 
-def test_the_set_reads_as_the_source_whose_columns_it_has(corpus, tmp_path):
-    write_blend_set(corpus, tmp_path / "x" / "images.parquet", parts=PARTS)
-    drops = Drops()
-    rows = list(SOURCES["real_fake_faces"](tmp_path / "x", drops))
-    assert len({row.key for row in rows}) == len(rows) == 18
-    assert {row.split for row in rows} == {"test"}
-    assert sum(row.labels["deepfake"] == "fake" for row in rows) == 9
-    assert not drops.counts
+def test_eval_reads_the_set_as_real_and_fake_faces(sources, tmp_path):
+    write_blend_pack(sources, tmp_path / "set.parquet")
+    records, count = face_records("real_fake_faces", tmp_path / "set.parquet", split="test")
+    read = list(records)
+    assert len({record.face_id for record in read}) == len(read) == count == 18
+    assert sum(record.labels["deepfake"] == "fake" for record in read) == 9
+    assert {record.labels["blend_ratio"] for record in read} == {0.25, 0.5, 0.75, 1.0}
+    assert all(record.face_source == "dlib_hog" for record in read)
 
 
-def test_nothing_to_blend_and_bad_ratios_are_refused(corpus, tmp_path):
+def test_nothing_to_blend_and_bad_ratios_are_refused(sources, tmp_path):
     out = tmp_path / "x.parquet"
-    with pytest.raises(BadCorpus, match="no real faces of: celeba train"):
-        write_blend_set(corpus, out, parts=[("celeba", "train")])
+    with pytest.raises(BadCorpus, match="No faces of 'utkface' are held out"):
+        write_blend_pack([("utkface", tmp_path)], out)
     with pytest.raises(BadSample, match="above 0 and up to 1"):
-        write_blend_set(corpus, out, ratios=(0.5, 2.0), parts=PARTS)
+        write_blend_pack(sources, out, ratios=(0.5, 2.0))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_limit_draws_by_its_seed_from_one_split(sources):
+    def ids(seed: int) -> list[str]:
+        records, count = face_records("celeba", sources[0][1], split="test", limit=3, seed=seed)
+        assert count == 3
+        return [record.face_id for record in records]
+
+    assert ids(1) == ids(1)
+    assert len({tuple(ids(seed)) for seed in range(6)}) > 1
+    assert all(face_id < "celeba-000006" for face_id in ids(1))
+
+
+def test_wrong_requests_for_faces_say_what_there_is(sources, tmp_path):
+    with pytest.raises(BadCorpus, match="no 'validation' faces of celeba; its splits are: test, t"):
+        face_records("celeba", sources[0][1], split="validation")
+    with pytest.raises(BadSample, match="split is 'dev'"):
+        face_records("celeba", sources[0][1], split="dev")
+    with pytest.raises(BadCorpus, match="There is no"):
+        face_records("celeba", tmp_path / "nowhere", split="test")
+    with pytest.raises(BadCorpus, match="no source 'imdb'"):
+        face_records("imdb", tmp_path, split="test")

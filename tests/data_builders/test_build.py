@@ -16,7 +16,7 @@ import skimage.data
 from PIL import Image
 
 from data_builders.build import build
-from data_builders.report import report
+from data_builders.report import summary
 from facellava.corpus import read_faces, read_manifest, read_samples, shards, validate
 from facellava.errors import BadCorpus, BadSample
 from facellava.evidence import verify
@@ -177,7 +177,7 @@ def test_both_tables_load_by_the_dataset_card(corpus, tmp_path):
 
 
 def test_the_report_shows_counts_ratings_and_drops(corpus):
-    text = report(corpus)
+    text = summary(corpus)
     for words in ("Faces ", "utkface_self_blended", "Rating: text agrees with face", "Dropped",
                   "1 rows of utkface: file name lacks age"):  # fmt: skip
         assert words in text
