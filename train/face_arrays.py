@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -112,7 +113,7 @@ def use_one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _row(record: FaceRecord, resizer: FaceLlavaImageProcessor) -> dict[str, NDArray]:
+def _row(record: FaceRecord, resizer: FaceLlavaImageProcessor) -> dict[str, Any]:
     face = record.faces()[0]
     labels = record.labels
     expression = labels.get("expression")
