@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -70,7 +70,7 @@ def _brow_height(side: str) -> Callable[[Geometry], float]:
     return compute
 
 
-def _part_of_brow_height(seen: Geometry, part: dict[str, tuple[int, ...]]) -> float:
+def _part_of_brow_height(seen: Geometry, part: Mapping[str, tuple[int, ...]]) -> float:
     rise = [seen.height(*_EYE_CORNERS[side]) - seen.height(*part[side]) for side in part]
     return sum(rise) / len(rise)
 
