@@ -48,6 +48,9 @@ RIGHT_ANGLES: Final = (90, -90, 180)
 MIN_INSIDE: Final = 0.5  # share of a turned box that must lie in the photo
 # A declared face crop needs no detection: this part of it gives landmarks as good as a found box.
 ASSUMED_BOX: Final = (0.06, 0.125, 0.94, 1.0)
+# Shares of a declared crop's side that its face may have; beyond, it is a mouth or a pattern.
+FILLED: Final = (0.35, 1.5)
+FILLED_WEAK: Final = (0.55, 1.0)
 MAX_FACES: Final = 64
 # A low score is asked for again at three sizes. On 900 dataset faces the mean of true ones was
 # nearly always above 0.15, that of false ones below 0.1.
@@ -113,7 +116,10 @@ def find_faces(
     search = _upright_look(photo, SEARCH_SIDE)
     found, doubtful = _upright(search, backend or FaceBackend.from_environment())
     if declared_crop:
-        found = found or _largest_first(_hidden(photo, search, [], ALL_TILTS, ()), photo)
+        found = [one for one in found if _fills(search, one, FILLED)]
+        if not found:
+            hidden = _hidden(photo, search, [], ALL_TILTS, ())
+            found = [one for one in hidden if _fills(search, one, FILLED_WEAK)]
         return [_face_at(photo, found[0] if found else _assumed(search))]
     smallest = min((one.detection.box[2] - one.detection.box[0] for one in found), default=0.0)
     if smallest < CROWD_BOX and max(photo.shape[:2]) > SEARCH_SIDE:
@@ -233,8 +239,15 @@ def _hidden(
             seen = _turned(photo, search, (angle,))
             # A whole photo that lies on its side may show small faces too.
             found += seen and seen + _turned(photo, search, (angle,), SEARCH_SIDE)
-    sure = [one for one in found if one.detection.score > SURE_OF_TURNED]
-    return sure or sorted(found, key=lambda one: -one.detection.score)[:1]
+    found.sort(key=lambda one: -one.detection.score)
+    return [one for one in found if one.detection.score > SURE_OF_TURNED] or found[:1]
+
+
+def _fills(search: _Look, found: _Found, limits: tuple[float, float]) -> bool:
+    """Whether a box has the size that the face of a declared crop has."""
+    height, width = search.pixels.shape[:2]
+    side = (found.extent[2] - found.extent[0]) / search.to_photo[0, 0]
+    return limits[0] <= side / min(height, width) <= limits[1]
 
 
 def _assumed(search: _Look) -> _Found:

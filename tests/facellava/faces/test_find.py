@@ -210,3 +210,11 @@ def test_backend_names_and_files_are_checked(
         find_faces(portrait)
     with pytest.raises(MissingBackend, match="no face backend 'haar'"):
         find_faces(portrait, backend=FaceBackend("haar"))
+
+
+def test_in_a_declared_crop_a_small_face_is_not_the_face() -> None:
+    crop = np.full((192, 192, 3), 128, np.uint8)
+    head = np.ascontiguousarray(data.astronaut()[HEAD])
+    crop[4:100, 4:100] = cv2.resize(head, (96, 96), interpolation=cv2.INTER_AREA)
+    (found,) = find_faces(crop, declared_crop=True)
+    assert found.source == "assumed_box"
