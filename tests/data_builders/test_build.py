@@ -127,7 +127,7 @@ def start_and_kill(raw, out: Path, shards_wanted: int) -> None:
         f"build(roots, Path({str(out)!r}), workers=1, **{SETTINGS!r})\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-c", code], stderr=subprocess.DEVNULL, process_group=0
     )
     deadline = time.monotonic() + 240
     while len(list(out.glob(".progress/*-*.json"))) < shards_wanted:
