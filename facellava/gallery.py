@@ -6,14 +6,19 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from facellava.answer import Answer
 from facellava.errors import BadMedia, FacellavaError
 from facellava.faces import Face, find_faces, read_photo
+from facellava.faces.clips import CLIP_SUFFIXES
 from facellava.faces.overlay import draw_overlay, save_png
 from facellava.faces.photo import PHOTO_SUFFIXES
 from facellava.predictor import FaceChoice, FaceLlava
+
+# An animation that is also a picture format, such as GIF, is taken for its first frame.
+CLIP_ONLY = CLIP_SUFFIXES - PHOTO_SUFFIXES
 
 
 def photo_paths(given: Sequence[Path]) -> list[Path]:
@@ -55,6 +60,11 @@ def ask_photos(
     """Ask the same about every photo; what went wrong with a photo stands in its answer's place."""
     for path in tqdm(paths, unit="photo", disable=len(paths) == 1):
         try:
+            if path.suffix.lower() in CLIP_ONLY:
+                if overlay is not None:
+                    raise BadMedia(f"'{path}' is a clip; an overlay is drawn on photos.")
+                yield path, model.ask_clip(path, question, face=face)
+                continue
             photo = read_photo(path)
             answers = model.ask(photo, question, face=face, declared_crop=declared_crop)
             if overlay is not None:
@@ -63,7 +73,9 @@ def ask_photos(
                     photo,
                     asked,
                     cited_regions={answer.face.index: answer.cited_regions for answer in answers},
-                    region_attention={f.index: model.region_attention(f) for f in asked},
+                    region_attention=np.stack(
+                        [model.region_attention(item).mean(axis=0) for item in asked]
+                    ),
                 )
                 save_png(overlay, picture)
         except FacellavaError as error:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from threading import Thread
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from facellava.conversation import FaceItem, Message, Turn, face_conversation
 from facellava.errors import BadModelInput, NoFaceFound, UnreadableAnswer
 from facellava.evidence import verify
 from facellava.faces import Face, find_faces, read_photo
+from facellava.faces.clips import Track, apex, read_clip, track_faces
 from facellava.faces.photo import PhotoSource
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.probabilities import LabelScorer, calibrate
@@ -32,9 +33,12 @@ from facellava.processor import FaceLlavaProcessor
 from facellava.tasks import TASKS, Verdict, find_task, parse_answer
 
 MAX_NEW_TOKENS = 320
+# As many as the longest clips that the embedded model was trained on.
+CLIP_FRAMES = 4
 # Verdicts that no human-coded data stands behind.
 WEAK_TASKS = frozenset({"action_units"})
 FaceChoice = Literal["largest", "all"] | int
+Found = TypeVar("Found", Face, Track)
 
 
 def embedded_weights() -> Path:
@@ -92,6 +96,32 @@ class FaceLlava:
         wording = canonical_question(question, task)
         faces = choose(find_faces(read_photo(photo), declared_crop=declared_crop), face)
         return self.ask_many(faces, [wording] * len(faces), [history] * len(faces))
+
+    def ask_clip(
+        self,
+        clip: str | Path | bytes,
+        question: str | None = None,
+        *,
+        task: str | None = None,
+        face: FaceChoice = "largest",
+    ) -> list[Answer]:
+        """Ask about the persons of a clip, from CLIP_FRAMES frames spread over it.
+
+        Args:
+            clip: path or bytes of an MP4, WebM, AVI ... file.
+            question: in free words; or
+            task: a task's name.
+            face: "largest", "all", or the person's index (0 has the largest face).
+
+        Returns:
+            One answer a person; `Answer.face` is the frame with the strongest expression.
+
+        Raises:
+            BadMedia, NoFaceFound, UnknownTask, BadModelInput: as :meth:`ask`.
+        """
+        wording = canonical_question(question, task)
+        tracks = choose(track_faces(read_clip(clip, CLIP_FRAMES)), face)
+        return self.ask_many([track.frames for track in tracks], [wording] * len(tracks))
 
     def ask_many(
         self,
@@ -270,8 +300,8 @@ def canonical_question(question: str | None, task: str | None) -> str:
     return question if question is not None else find_task(str(task)).canonical_question
 
 
-def choose(faces: Sequence[Face], choice: FaceChoice) -> list[Face]:
-    """The faces that were asked for.
+def choose(faces: Sequence[Found], choice: FaceChoice) -> list[Found]:
+    """The faces, or the persons of a clip, that were asked for.
 
     Raises:
         NoFaceFound: the photo has no face of that index.
@@ -292,8 +322,9 @@ def choose(faces: Sequence[Face], choice: FaceChoice) -> list[Face]:
 
 
 def measured_face(item: FaceItem) -> Face:
-    """The face whose measurements check the answer: of a clip, the middle frame."""
-    face = item[len(item) // 2] if isinstance(item, Sequence) else item
-    if not isinstance(face, Face):
+    """The face whose measurements check the answer: of a clip, its apex frame."""
+    frames = item if isinstance(item, Sequence) else [item]
+    faces = [face for face in frames if isinstance(face, Face)]
+    if len(faces) != len(frames):
         raise BadModelInput("Ask about faces that facellava.faces found.")
-    return face
+    return faces[apex(faces)]

@@ -40,8 +40,8 @@ def show_answer(path: Path, answer: Answer, *, several: bool) -> None:
         table = Table(show_header=False, box=None, padding=(0, 1))
         for item in answer.evidence:
             mark, colour = MARKS[item.verdict]
-            value = "not measured" if item.value is None else f"{item.value:.2f} {item.unit}"
-            table.add_row(Text(f" {mark}", colour), item.phrase, value, item.verdict, item.note)
+            size = "not measured" if item.value is None else f"{item.value:.2f} {item.unit}"
+            table.add_row(Text(f" {mark}", colour), item.phrase, size, item.verdict, item.note)
         console.print(table)
     console.print()
 

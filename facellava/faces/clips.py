@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -313,15 +313,15 @@ def _area(face: Face) -> float:
     return (face.box[2] - face.box[0]) * (face.box[3] - face.box[1])
 
 
-def apex(track: Track) -> int:
-    """Which of the track's frames shows the strongest expression.
+def apex(frames: Sequence[Face]) -> int:
+    """Which of one person's frames shows the strongest expression.
 
     The frame whose landmarks, in the canonical crop (so without place, scale and roll), lie
-    farthest from the track's median face. Frames with weak landmarks count only if all are weak.
+    farthest from the median face. Frames with weak landmarks count only if all are weak.
     """
-    landmarks = np.stack([face.landmarks for face in track.frames])
+    landmarks = np.stack([face.landmarks for face in frames])
     motion = np.linalg.norm(landmarks - np.median(landmarks, axis=0), axis=-1).mean(axis=-1)
-    weak = np.array([face.weak for face in track.frames])
+    weak = np.array([face.weak for face in frames])
     if not weak.all():
         motion = np.where(weak, -1.0, motion)
     return int(motion.argmax())

@@ -234,4 +234,4 @@ def test_the_apex_is_the_frame_that_moved_most(
         points[55:60, 1] += opening
         frames.append(canonical_face(photo, points))
     track = Track(tuple(frames), (0.0, 0.1, 0.2, 0.3, 0.4), 0)
-    assert apex(track) == 2
+    assert apex(track.frames) == 2
