@@ -241,12 +241,18 @@ class _Annotation:
 
 
 def _labelled_topics(labels: Mapping[str, Any]) -> list[_Topic]:
-    """What the dataset says about the face, in the order of the tasks."""
+    """What the dataset says about the face, in the order of the tasks.
+
+    Raises:
+        BadSample: a label that is not one of its task's.
+    """
     found = []
     for name in ANSWERABLE:
         if name in labels:
             label = labels[name]
-            found.append(_Topic(TASKS[name], tuple(label) if isinstance(label, list) else label))
+            topic = _Topic(TASKS[name], tuple(label) if isinstance(label, list) else label)
+            topic.task.lead(topic.label)  # refuses a wrong label before anything is written
+            found.append(topic)
     return found
 
 
