@@ -58,6 +58,8 @@ class Blend:
     Attributes:
         real: the target: same face, same resolution, same colour change where it got one.
         fake: `real` with the source blended in.
+        pictures: `real` and `fake` at the resolution of the blend, (S, S, 3) uint8 RGB with S up to
+            192; the crops are these, magnified.
         ratio: the source's share where the mask is full, (0, 1].
         mask: (192, 192) float32 in [0, ratio], the source's share at each pixel of the crop.
         shape: the mask's outline, a key of :data:`SHAPES`.
@@ -67,6 +69,7 @@ class Blend:
 
     real: Face
     fake: Face
+    pictures: tuple[NDArray[np.uint8], NDArray[np.uint8]]
     ratio: float
     mask: NDArray[np.float32]
     shape: str
@@ -109,11 +112,13 @@ def self_blend(face: Face, rng: np.random.Generator, ratio: float | None = None)
     mask = _softened(_rippled(outline, size, rng), size, rng) * np.float32(ratio)
     blended = mask[:, :, None] * source + (1 - mask[:, :, None]) * target
 
+    pictures = (_levels(target), _levels(blended))
     share = np.clip(_resized(mask, CROP_SIZE, cv2.INTER_LINEAR), 0, ratio)
     inside, crossed = _regions(share / ratio, face.landmarks)
     return Blend(
-        real=replace(face, crop=_crop_of(target)),
-        fake=replace(face, crop=_crop_of(blended)),
+        real=replace(face, crop=_magnified(pictures[0])),
+        fake=replace(face, crop=_magnified(pictures[1])),
+        pictures=pictures,
         ratio=ratio,
         mask=share,
         shape=shape,
@@ -128,10 +133,12 @@ def _resized(picture: NDArray, side: int, interpolation: int) -> NDArray:
     return np.asarray(cv2.resize(picture, (side, side), interpolation=interpolation))
 
 
-def _crop_of(picture: Picture) -> NDArray[np.uint8]:
-    """Rounded to levels at its own resolution, as a camera would, then magnified to the crop."""
-    levels = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(_resized(levels, CROP_SIZE, cv2.INTER_CUBIC), dtype=np.uint8)
+def _levels(picture: Picture) -> NDArray[np.uint8]:
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+
+
+def _magnified(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(_resized(picture, CROP_SIZE, cv2.INTER_CUBIC), dtype=np.uint8)
 
 
 def _whole(points: Points) -> list[Points]:

@@ -10,8 +10,9 @@ from PIL import Image
 
 from data_builders.blend_set import write_blend_pack
 from data_builders.face_records import face_records
-from facellava.corpus import decode_frame, sha256
+from facellava.corpus import sha256
 from facellava.errors import BadCorpus, BadSample
+from facellava.faces import read_photo
 from facellava.tasks.attribute_table import OFFICIAL_NAMES
 
 
@@ -57,7 +58,7 @@ def test_pairs_are_balanced_for_every_ratio_and_differ_by_the_blend(sources, tmp
     for real, fake in zip(rows[::2], rows[1::2], strict=True):
         assert real["blend_ratio"] == fake["blend_ratio"]
         assert (real["method"], fake["method"]) == ("none", "self_blended")
-        pixels = [decode_frame(row["image"]) for row in (real, fake)]
+        pixels = [read_photo(row["image"]) for row in (real, fake)]
         assert real["pixel_md5"] == hashlib.md5(pixels[0].tobytes()).hexdigest()
         assert 0.05 < np.abs(pixels[0].astype(int) - pixels[1]).mean() < 30
         assert fake["inside"] or fake["crossed"]
@@ -81,6 +82,8 @@ def test_eval_reads_the_set_as_real_and_fake_faces(sources, tmp_path):
     assert sum(record.labels["deepfake"] == "fake" for record in read) == 9
     assert {record.labels["blend_ratio"] for record in read} == {0.25, 0.5, 0.75, 1.0}
     assert all(record.face_source == "dlib_hog" for record in read)
+    first, _ = face_records(*sources[0], split="test")
+    assert abs(read[0].native_size / next(first).native_size - 1) < 0.15
 
 
 def test_nothing_to_blend_and_bad_ratios_are_refused(sources, tmp_path):
