@@ -11,6 +11,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ from tqdm import tqdm
 
 from eval.benchmarks import Benchmark
 from facellava.answer import Answer
-from facellava.errors import BadCorpus
+from facellava.errors import BadCorpus, FacellavaError
 from facellava.predictor import FaceLlava
 from facellava.records import FaceRecord
 from facellava.tasks import TASKS
@@ -118,11 +119,24 @@ def report(benchmark: Benchmark, tally: Tally, *, explanations: bool) -> dict[st
 
 
 def write_report(found: dict[str, Any], path: Path) -> None:
-    """Write the report as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write the report as JSON, whole or not at all.
+
+    Raises:
+        FacellavaError: the file cannot be written.
+    """
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", "utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise FacellavaError(
+            f"'{path}' cannot be written; give --json a file in a folder that is writable."
+        ) from error
+    finally:
+        # A rest after a failure; beneath something that is no folder there is none.
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _clean(metrics: dict[str, float]) -> dict[str, float | None]:

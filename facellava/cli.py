@@ -10,13 +10,15 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 
 import typer
 
 from facellava import __version__
-from facellava.errors import FacellavaError
+from facellava.errors import BadModelInput, FacellavaError, UnknownTask
 
 if TYPE_CHECKING:
     from facellava.predictor import FaceChoice
@@ -51,6 +53,9 @@ CropFlag = Annotated[
 def main() -> None:
     """Run the command line; every expected trouble is one sentence on stderr."""
     logging.basicConfig(level=os.environ.get("FACELLAVA_LOG", "WARNING"), format="%(message)s")
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A terminal without our bars, or a file name that is no text, is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except FacellavaError as error:
@@ -108,19 +113,23 @@ def ask(
 
     facellava ask photo.jpg -q "How does she feel, and how can you tell?"
     """
-    from facellava.gallery import ask_photos, photo_paths
+    from facellava.gallery import ask_photos, photo_paths, trouble
     from facellava.predictor import FaceLlava, canonical_question
     from facellava.terminal import show_answer
 
+    choice = face_choice(face)
+    try:
+        wording = canonical_question(question, task)
+    except (BadModelInput, UnknownTask) as error:
+        raise typer.BadParameter(str(error)) from error
     paths = photo_paths(photos)
     if overlay is not None and len(paths) > 1:
         raise typer.BadParameter("--overlay is for one photo.")
-    wording = canonical_question(question, task)
     results = ask_photos(
         FaceLlava.load(model),
         paths,
         wording,
-        face=face_choice(face),
+        face=choice,
         declared_crop=declared_crop,
         overlay=overlay,
     )
@@ -129,7 +138,7 @@ def ask(
     for path, outcome in results:
         if isinstance(outcome, FacellavaError):
             failed = True
-            typer.echo(str(outcome), err=True)
+            typer.echo(trouble(path, outcome), err=True)
             printed.append({"photo": str(path), "error": str(outcome)})
             continue
         failed |= any(answer.unreadable for answer in outcome)
@@ -138,7 +147,7 @@ def ask(
             if not as_json:
                 show_answer(path, answer, several=len(paths) > 1 or len(outcome) > 1)
     if as_json:
-        typer.echo(json.dumps(printed, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(printed, indent=2))
     if failed:
         raise typer.Exit(1)
 
@@ -154,7 +163,7 @@ def faces(
     declared_crop: CropFlag = False,
 ) -> None:
     """Find faces: box, 68 landmarks, score and measurements of each."""
-    from facellava.gallery import find_in_photo, photo_paths
+    from facellava.gallery import find_in_photo, photo_paths, trouble
     from facellava.terminal import face_facts, show_faces
 
     paths = photo_paths(photos)
@@ -167,7 +176,7 @@ def faces(
             found = find_in_photo(path, declared_crop=declared_crop, overlay=overlay)
         except FacellavaError as error:
             failed = True
-            typer.echo(str(error), err=True)
+            typer.echo(trouble(path, error), err=True)
             printed.append({"photo": str(path), "faces": [], "error": str(error)})
             continue
         printed.append({"photo": str(path), "faces": [face_facts(item) for item in found]})
@@ -235,12 +244,8 @@ def build_run(
     """
     from data_builders.build import build
 
-    roots = [pair.partition("=") for pair in source]
-    for name, equals, root in roots:
-        if not (name and equals and root):
-            raise typer.BadParameter(f"'{name}{equals}{root}' is not NAME=FOLDER.")
     build(
-        [(name, Path(root)) for name, _, root in roots],
+        named_folders(source),
         out,
         seed=seed,
         workers=workers or (os.cpu_count() or 1),
@@ -273,8 +278,7 @@ def build_blends(
     """Write the frozen self-blended test set: real faces and fakes at each blend ratio."""
     from data_builders.build import write_blend_pack
 
-    pairs = [pair.partition("=") for pair in source]
-    write_blend_pack([(name, Path(root)) for name, _, root in pairs], out, seed=seed)
+    write_blend_pack(named_folders(source), out, seed=seed)
 
 
 @train_app.command("nano")
@@ -287,6 +291,8 @@ def train_nano_command(
     epochs: Annotated[float, typer.Option(help="Epochs of stage 2.")] = 2.0,
 ) -> None:
     """Train the embedded model; run it again after a stop and it goes on."""
+    # peft pulls it in with the trainer, and it complains of a kernel that nothing here uses.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from train.encoder import EncoderSettings
     from train.nano import NanoSettings, train_nano
 
@@ -300,8 +306,8 @@ def eval_run(
     benchmark: Annotated[str, typer.Option(help="fer2013, utkface, celeba or deepfake.")],
     data: Annotated[Path, typer.Option(help="The dataset's folder, or one Parquet file of it.")],
     split: Annotated[str, typer.Option(help="train, validation or test.")],
-    out: Annotated[Path, typer.Option("--json", help="Where the report goes.")],
-    limit: Annotated[int, typer.Option(help="Faces at most; 0 for all.")] = 0,
+    out: Annotated[Path, typer.Option("--json", dir_okay=False, help="Where the report goes.")],
+    limit: Annotated[int, typer.Option(min=0, help="Faces at most; 0 for all.")] = 0,
     explanations: Annotated[
         bool, typer.Option(help="Check the claims of the answers too.")
     ] = False,
@@ -317,7 +323,10 @@ def eval_run(
     from eval.run import evaluate, write_report
     from facellava.predictor import FaceLlava
 
-    protocol = find_benchmark(benchmark)
+    try:
+        protocol = find_benchmark(benchmark)
+    except FacellavaError as error:
+        raise typer.BadParameter(str(error), param_hint="--benchmark") from error
     loaded = FaceLlava.load(model)
     records, count = face_records(
         protocol.source, data, split=split, limit=limit or None, seed=seed
@@ -349,10 +358,19 @@ def eval_questions(
     typer.echo(f"The report, with the questions that went astray, is in {out}", err=True)
 
 
+def named_folders(pairs: Sequence[str]) -> list[tuple[str, Path]]:
+    """NAME=FOLDER arguments as the builders take them."""
+    split = [pair.partition("=") for pair in pairs]
+    for pair, (name, _, folder) in zip(pairs, split, strict=True):
+        if not (name and folder):
+            raise typer.BadParameter(f"'{pair}' is not NAME=FOLDER.")
+    return [(name, Path(folder)) for name, _, folder in split]
+
+
 def face_choice(word: str) -> FaceChoice:
     """The --face option as the predictor takes it."""
     if word in ("largest", "all"):
         return word  # type: ignore[return-value]
-    if word.isdigit():
+    if word.isdecimal():
         return int(word)
     raise typer.BadParameter(f"'{word}' is not largest, all or a number.", param_hint="--face")

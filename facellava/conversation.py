@@ -158,12 +158,14 @@ def face_conversation(
         answer: the last answer, for training.
 
     Raises:
-        BadModelInput: an empty question.
+        BadModelInput: an empty question, or one that is no Unicode text.
     """
     messages: list[Message] = []
     for asked, answered in (*history, (question, answer)):
         if not asked.strip():
             raise BadModelInput("The question is empty; ask something about the face.")
+        if any("\ud800" <= letter <= "\udfff" for letter in asked):
+            raise BadModelInput("The question holds broken characters; type it in UTF-8.")
         words = {"type": "text", "text": asked.strip()}
         messages.append(
             {"role": "user", "content": [words] if messages else [{"type": kind}, words]}

@@ -24,8 +24,10 @@ CLIP_ONLY = CLIP_SUFFIXES - PHOTO_SUFFIXES
 def photo_paths(given: Sequence[Path]) -> list[Path]:
     """Files as they are, folders as the photos in them, by name.
 
+    A file that is not there is a photo that cannot be read: it is met when its turn comes.
+
     Raises:
-        BadMedia: a path that is not there, or a folder without photos.
+        BadMedia: a folder without photos.
     """
     paths: list[Path] = []
     for path in given:
@@ -36,11 +38,14 @@ def photo_paths(given: Sequence[Path]) -> list[Path]:
                     f"The folder '{path}' holds no photos; it needs files such as .jpg or .png."
                 )
             paths += inside
-        elif path.exists():
-            paths.append(path)
         else:
-            raise BadMedia(f"There is no file '{path}'; check the path.")
+            paths.append(path)
     return paths
+
+
+def trouble(path: Path, error: FacellavaError) -> str:
+    """The error's sentence, with the photo that it is about."""
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
 
 
 def sample_photo() -> Path:

@@ -141,6 +141,8 @@ class FaceLlava:
             probabilities: score the labels too; evaluation that needs words only can do without.
             max_new_tokens: answers longer than this are cut and then unreadable.
         """
+        if not faces:
+            return []
         conversations = self._conversations(faces, questions, histories)
         texts = self._generate(conversations, faces, max_new_tokens)
         verdicts: list[Verdict | UnreadableAnswer] = []
@@ -173,7 +175,7 @@ class FaceLlava:
             BadModelInput: the question cannot be read by the model.
         """
         [conversation] = self._conversations([item], [question], [history])
-        encoded = self.processor.encode([conversation], [item])
+        encoded = self._encode([conversation], [item])
         streamer = TextIteratorStreamer(
             self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True
         )
@@ -234,11 +236,24 @@ class FaceLlava:
         faces: Sequence[FaceItem],
         max_new_tokens: int,
     ) -> list[str]:
-        encoded = self.processor.encode(conversations, faces)
+        encoded = self._encode(conversations, faces)
         ids = self._run_generate(encoded, max_new_tokens, None)
         answers = ids[:, encoded["input_ids"].shape[1] :]
         texts: list[str] = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+    def _encode(
+        self, conversations: Sequence[Sequence[Message]], faces: Sequence[FaceItem]
+    ) -> Mapping[str, torch.Tensor]:
+        encoded: Mapping[str, torch.Tensor] = self.processor.encode(conversations, faces)
+        length = encoded["input_ids"].shape[1]
+        most = self.model.config.text_config.max_position_embeddings
+        if length >= most:
+            raise BadModelInput(
+                f"The conversation has {length} tokens and the model reads {most}; ask a shorter "
+                "question, or start anew."
+            )
+        return encoded
 
     @torch.inference_mode()
     def _run_generate(

@@ -1,24 +1,51 @@
 """Probabilities of labels, from token scores over a task's closed set.
 
 The lead of the answer is given to the model again, and the scores at the places where it had to
-choose a label word are renormalised over the words that could stand there. So prose and JSON
-answers, and every tokenizer, are scored alike, with one more forward pass.
+choose a label are renormalised over the labels that could stand there. So prose and JSON answers
+are scored alike, with one more forward pass. A tokenizer that splits label words into several
+tokens is scored too: there the whole leads are, one row a label.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from facellava.conversation import FaceItem, Message
+from facellava.conversation import FaceItem, Message, frames_of
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import EncodedText, FaceLlavaProcessor
 from facellava.tasks import TASKS, Task, Verdict
 
 Conversation = Sequence[Message]
-YES_NO = (" yes", " no")
+ROWS = 64
+YES, NO = " yes", " no"
+# What may stick to a word of a list: a tokenizer may hold " yes," as one token.
+MARKS = ("", ",", ".")
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredEnding:
+    """Words that the model might have answered.
+
+    Attributes:
+        ids: their tokens.
+        logs: (len(ids) + 1, V) log-probabilities, from before the first token to behind the last.
+    """
+
+    ids: list[int]
+    logs: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """The log-probability of all the words, a scalar."""
+        return self.logs[:-1].gather(1, torch.tensor(self.ids)[:, None]).sum()
+
+
+Endings = list[str]
+Reader = Callable[[list[ScoredEnding]], dict[str, float]]
 
 
 class LabelScorer:
@@ -50,110 +77,179 @@ class LabelScorer:
             items: the faces or clips.
             verdicts: what was answered.
         """
-        tables: list[dict[str, float]] = []
-        for conversation, item, verdict in zip(conversations, items, verdicts, strict=True):
-            task = TASKS[verdict.task]
-            if not task.scored_words:
-                tables.append({})
-            elif isinstance(verdict.label, dict):
-                tables.append(self._listed(conversation, item, task, verdict.label))
-            elif isinstance(verdict.label, tuple):
-                tables.append(self._chosen_in_order(conversation, item, task, verdict.label))
-            else:
-                tables.append(self._one_of(conversation, item, task))
-        return tables
+        plans = [self._plan(verdict) for verdict in verdicts]
+        found = self._log_probabilities(conversations, items, [endings for endings, _ in plans])
+        return [read(scored) for (_, read), scored in zip(plans, found, strict=True)]
+
+    def _plan(self, verdict: Verdict) -> tuple[Endings, Reader]:
+        """What to let the model read, and how a table comes from its scores."""
+        task = TASKS[verdict.task]
+        if not task.scored_words:
+            return [], lambda _: {}
+        if isinstance(verdict.label, dict):
+            return self._listed(task, verdict.label)
+        if isinstance(verdict.label, tuple):
+            return self._in_order(task, verdict.label)
+        return self._one_of(task)
 
     def _ids(self, text: str) -> list[int]:
         return list(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
 
+    def _single_ids(self, words: Sequence[str]) -> list[int] | None:
+        """A token each, or None where the tokenizer splits one of the words."""
+        ids = [self._ids(word) for word in words]
+        return [first for first, *_ in ids] if all(len(each) == 1 for each in ids) else None
+
+    def _token_at(self, text: str, place: int) -> tuple[int, int]:
+        """Index and id of the token that holds character number `place`."""
+        encoded = self.processor.tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True
+        )
+        index = next(n for n, (_, end) in enumerate(encoded["offset_mapping"]) if end > place)
+        return index, int(encoded["input_ids"][index])
+
     @torch.inference_mode()
     def _log_probabilities(
-        self, conversation: Conversation, item: FaceItem, endings: Sequence[str]
-    ) -> list[tuple[list[int], Tensor]]:
-        """For each ending: its token ids, and (len + 1, V) log-probabilities from before it on."""
-        encoded = self.processor.encode([conversation], [item])
-        prompt = encoded["input_ids"][0].tolist()
-        ids = [self._ids(ending) for ending in endings]
-        rows = self.processor.pad([EncodedText(prompt + end, None) for end in ids], side="right")
-        features = self.model.face_encoder.encode_pixels(encoded["pixel_values"])
-        repeats = len(endings)
-        logits = self.model(
-            **rows,
-            image_features=features.repeat(repeats, 1, 1),
-            landmarks=encoded["landmarks"].repeat(repeats, 1, 1),
-        ).logits
-        start = len(prompt) - 1
-        return [
-            (end, logits[row, start : start + len(end) + 1].float().log_softmax(dim=-1))
-            for row, end in enumerate(ids)
+        self,
+        conversations: Sequence[Conversation],
+        items: Sequence[FaceItem],
+        endings: Sequence[Endings],
+    ) -> list[list[ScoredEnding]]:
+        """Each conversation's endings, scored in batches; the frames are encoded once."""
+        found: list[list[ScoredEnding]] = [[] for _ in endings]
+        rows = [(n, self._ids(ending)) for n, texts in enumerate(endings) for ending in texts]
+        if not rows:
+            return found
+        encoded = self.processor.encode(conversations, items)
+        prompts = [
+            ids[mask == 1].tolist()
+            for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
         ]
-
-    def _one_of(self, conversation: Conversation, item: FaceItem, task: Task) -> dict[str, float]:
-        """A single label word behind the lead's colon."""
-        lead = f"{task.title}:"
-        tokens = [self._ids(word) for word in task.scored_words]
-        if all(len(ids) == 1 for ids in tokens):
-            [(_, logs)] = self._log_probabilities(conversation, item, [lead])
-            scores = logs[-1, [ids[0] for ids in tokens]]
-        else:
-            ends = [lead + word for word in task.scored_words]
-            found = self._log_probabilities(conversation, item, ends)
-            scores = torch.stack(
-                [logs[:-1].gather(1, torch.tensor(ids)[:, None]).sum() for ids, logs in found]
+        frames = [len(frames_of(item)) for item in items]
+        features = self.model.face_encoder.encode_pixels(encoded["pixel_values"]).split(frames)
+        landmarks = encoded["landmarks"].split(frames)
+        for start in range(0, len(rows), ROWS):
+            part = rows[start : start + ROWS]
+            text = self.processor.pad(
+                [EncodedText(prompts[n] + ids) for n, ids in part], side="right"
             )
-        words = [word.strip() for word in task.scored_words]
-        return dict(zip(words, scores.softmax(dim=0).tolist(), strict=True))
+            # Logits are wanted from the last token of the shortest prompt on.
+            skipped = min(len(prompts[n]) for n, _ in part) - 1
+            logits = self.model(
+                **text,
+                image_features=torch.cat([features[n] for n, _ in part]),
+                landmarks=torch.cat([landmarks[n] for n, _ in part]),
+                logits_to_keep=text["input_ids"].shape[1] - skipped,
+            ).logits
+            for row, (n, ids) in enumerate(part):
+                first = len(prompts[n]) - 1 - skipped
+                logs = logits[row, first : first + len(ids) + 1].float().log_softmax(dim=-1)
+                found[n].append(ScoredEnding(ids, logs))
+        return found
 
-    def _listed(
-        self, conversation: Conversation, item: FaceItem, task: Task, label: dict[str, bool]
-    ) -> dict[str, float]:
+    def _one_of(self, task: Task) -> tuple[Endings, Reader]:
+        """A single label behind the lead's colon."""
+        words = [word.strip() for word in task.scored_words]
+        tokens = self._single_ids(task.scored_words)
+        if tokens is None:
+            # Whole leads: " 3" begins like " 34", so only with its end is it that label.
+            labels = [int(word) if word.isdigit() else word for word in words]
+            return [task.lead(label) for label in labels], lambda scored: _shares(
+                words, torch.stack([ending.total for ending in scored])
+            )
+        return [f"{task.title}:"], lambda scored: _shares(words, scored[0].logs[-1, tokens])
+
+    def _listed(self, task: Task, label: dict[str, bool]) -> tuple[Endings, Reader]:
         """A list of names with yes or no: the place of each yes or no is scored."""
         lead = task.lead(label)
-        [(ids, logs)] = self._log_probabilities(conversation, item, [lead])
-        vocabulary = [{self._ids(word + mark)[0] for mark in ("", ",", ".")} for word in YES_NO]
-        yes, no = (sorted(ids) for ids in vocabulary)
-        # No attribute's name holds the word yes or no, so these are the verdicts.
-        places = [place for place, token in enumerate(ids) if token in {*yes, *no}]
-        table = {}
-        for name, place in zip(label, places, strict=True):
-            scores = torch.stack([logs[place, yes].logsumexp(0), logs[place, no].logsumexp(0)])
-            table[name] = float(scores.softmax(dim=0)[0])
-        return table
+        yes, no = (
+            sorted({self._token_at(word + mark, 1)[1] for mark in MARKS}) for word in (YES, NO)
+        )
+        places = []
+        written = f"{task.title}:"
+        for name, present in label.items():
+            written += f" {name}"
+            places.append(self._token_at(lead, len(written) + 1)[0])
+            written += f"{YES if present else NO},"
 
-    def _chosen_in_order(
-        self, conversation: Conversation, item: FaceItem, task: Task, label: tuple[str, ...]
-    ) -> dict[str, float]:
+        def read(scored: list[ScoredEnding]) -> dict[str, float]:
+            [ending] = scored
+            pairs = torch.stack(
+                [ending.logs[places][:, ids].logsumexp(dim=1) for ids in (yes, no)], dim=1
+            )
+            return dict(zip(label, pairs.softmax(dim=1)[:, 0].tolist(), strict=True))
+
+        return [lead], read
+
+    def _in_order(self, task: Task, label: tuple[str, ...]) -> tuple[Endings, Reader]:
         """A list of the labels that are present, in fixed order.
 
         Before each label the model chose between it, those that follow, and the list's end. What
         it gave to one label, as a share of all that it had not passed over yet, is that label's
         probability given the answer so far.
         """
-        words = [word for word in task.scored_words if word.strip() in task.labels]
-        tokens = torch.tensor([self._ids(word)[0] for word in words])
-        names = [word.strip() for word in words]
-        written = f"{task.title}:" + ",".join(f" {name}" for name in label) + ("," if label else "")
-        [(ids, logs)] = self._log_probabilities(conversation, item, [written])
-        comma, stop = self._ids(",")[0], self._ids(".")[0]
-        none = self._ids(" none")[0]
+        single = self._single_ids([*(f" {name}" for name in task.labels), " none"])
+        # The labels that could stand next: at first all, behind each label those that follow it.
+        firsts = [0, *(task.labels.index(name) + 1 for name in label)]
+        if single is None:
+            return self._in_order_by_text(task, label, firsts)
+        *tokens, none = single
+        comma, stop = (self._ids(mark)[0] for mark in ",.")
         colon = len(self._ids(f"{task.title}:"))
-        table: dict[str, float] = {}
-        first = 0
-        place, goes_on = colon, 0.0
-        ended = logs[colon, none]
-        for name in (*label, None):
-            upto = len(names) if name is None else names.index(name) + 1
-            shares = torch.cat([logs[place, tokens[first:]] + goes_on, ended[None]])
-            for offset in range(upto - first):
-                left = shares[offset:]
-                table[names[first + offset]] = float((shares[offset] - left.logsumexp(0)).exp())
-            if name is None:
-                break
-            first = upto
-            after = place + 1
-            pair = logs[after, [comma, stop]].log_softmax(dim=0)
-            goes_on, ended, place = float(pair[0]), pair[1], after + 1
-        return table
+
+        def read(scored: list[ScoredEnding]) -> dict[str, float]:
+            [ending] = scored
+            table: dict[str, float] = {}
+            place, goes_on, ended = colon, torch.zeros(()), ending.logs[colon, none]
+            for first in firsts:
+                chosen = ending.logs[place, torch.tensor(tokens)[first:]] + goes_on
+                table |= _passing(task.labels[first:], chosen, ended)
+                if first != firsts[-1]:
+                    goes_on, ended = ending.logs[place + 1, [comma, stop]].log_softmax(dim=0)
+                    place += 2
+            return table
+
+        return [f"{task.title}:" + "".join(f" {name}," for name in label)], read
+
+    def _in_order_by_text(
+        self, task: Task, label: tuple[str, ...], firsts: Sequence[int]
+    ) -> tuple[Endings, Reader]:
+        """The same where names are several tokens: each next label as text, with its mark."""
+        endings: Endings = []
+        for number, first in enumerate(firsts):
+            written = f"{task.title}:" + ",".join(f" {name}" for name in label[:number])
+            endings.append(f"{written}." if number else f"{written} none.")
+            before = f"{written}," if number else written
+            endings += [f"{before} {name}{end}" for name in task.labels[first:] for end in ",."]
+
+        def read(scored: list[ScoredEnding]) -> dict[str, float]:
+            totals = iter([ending.total for ending in scored])
+            table: dict[str, float] = {}
+            for first in firsts:
+                ended, names = next(totals), task.labels[first:]
+                chosen = [torch.logaddexp(next(totals), next(totals)) for _ in names]
+                table |= _passing(
+                    names, torch.stack(chosen) if chosen else ended.new_zeros(0), ended
+                )
+            return table
+
+        return endings, read
+
+
+def _shares(words: Sequence[str], scores: Tensor) -> dict[str, float]:
+    return dict(zip(words, scores.softmax(dim=0).tolist(), strict=True))
+
+
+def _passing(names: Sequence[str], chosen: Tensor, ended: Tensor) -> dict[str, float]:
+    """Each name's share of itself, the names behind it and the end.
+
+    Args:
+        names: in order.
+        chosen: (len(names),) log-probability of each to stand next.
+        ended: scalar, log-probability that the list ends here.
+    """
+    left = torch.cat([chosen, ended.reshape(1)]).flip(0).logcumsumexp(dim=0).flip(0)
+    return dict(zip(names, (chosen - left[:-1]).exp().tolist(), strict=True))
 
 
 def calibrate(table: dict[str, float], temperature: float, *, exclusive: bool) -> dict[str, float]:

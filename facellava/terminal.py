@@ -20,10 +20,11 @@ BAR_WIDTH = 24
 
 def show_answer(path: Path, answer: Answer, *, several: bool) -> None:
     """The words, the likeliest labels, and each reason with its measurement."""
-    console = Console(highlight=False)
+    console = plain_console()
     if several:
         console.print(f"{path.name}, face {answer.face.index}", style="bold")
-    console.print(answer.text, markup=False)
+    # Whole lines: whoever reads them from a pipe wants sentences, not a terminal's width.
+    console.print(answer.text, soft_wrap=True)
     if answer.unreadable:
         typer.echo(f"This answer cannot be read: {answer.unreadable}", err=True)
         return
@@ -46,6 +47,11 @@ def show_answer(path: Path, answer: Answer, *, several: bool) -> None:
     console.print()
 
 
+def plain_console() -> Console:
+    """stdout, where brackets and colons in names and answers mean nothing."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
 def likeliest(answer: Answer) -> list[tuple[str, float]]:
     """The labels to show first: the most probable ones, calibrated."""
     ranked = sorted(answer.calibrated.items(), key=lambda pair: -pair[1])
@@ -53,8 +59,8 @@ def likeliest(answer: Answer) -> list[tuple[str, float]]:
 
 
 def show_faces(path: Path, found: list[Face]) -> None:
-    """A line a face, with the quantities that differ most from face to face."""
-    console = Console(highlight=False)
+    """A line a face, and under it everything that was measured."""
+    console = plain_console()
     console.print(f"{path.name}: {len(found)} face(s)", style="bold")
     for face in found:
         box = ", ".join(f"{value:.0f}" for value in face.box)
