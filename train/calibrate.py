@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 FACES_A_TASK = 600
 BATCH = 64
+# The reasons behind the lead change no probability.
+LONGEST_LEAD = 96
 # Action units have no human-coded labels to fit on.
 FITTED = ("expression", "age", "attributes", "deepfake")
 
@@ -49,16 +51,25 @@ def fit_temperatures(
         for start in range(0, len(labelled), BATCH):
             part = labelled[start : start + BATCH]
             faces = [record.faces()[0] for record in part]
-            answers = predictor.ask_many(faces, [TASKS[task].canonical_question] * len(faces))
+            answers = predictor.ask_many(
+                faces,
+                [TASKS[task].canonical_question] * len(faces),
+                max_new_tokens=LONGEST_LEAD,
+            )
             scored += [
                 (answer.raw, record.labels[task])
                 for answer, record in zip(answers, part, strict=True)
-                if answer.task == task
+                # A word of a larger set than the scored one has no probability to fit.
+                if answer.task == task and _fits(record.labels[task], answer.raw)
             ]
         if scored:
             found[task] = fit_temperature(scored)
     logger.info("temperatures: %s", found)
     return found
+
+
+def _fits(truth: Any, table: Mapping[str, float]) -> bool:
+    return set(truth) == set(table) if isinstance(truth, Mapping) else str(truth) in table
 
 
 def fit_temperature(scored: Sequence[tuple[Mapping[str, float], Any]]) -> float:

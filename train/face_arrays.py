@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ ATTRIBUTES = TASKS["attributes"].labels
 VOTES = (*EXPRESSIONS, "contempt")
 MEASURED = tuple(MEASUREMENTS)
 ABSENT = -1
+CHUNK = 64
 
 
 @dataclass
@@ -92,10 +94,15 @@ def face_arrays(
     """
     if not folder.exists():
         resizer = FaceLlavaImageProcessor(size=(image_size, image_size))
-        # Measuring takes a few milliseconds a face, more than all the rest.
-        context = multiprocessing.get_context("forkserver")
-        with ProcessPoolExecutor(mp_context=context, initializer=use_one_thread) as pool:
-            made = pool.map(partial(_row, resizer=resizer), records, chunksize=64)
+        make = partial(_row, resizer=resizer)
+        with ExitStack() as stack:
+            made: Iterable[dict[str, Any]] = map(make, records)
+            if count is None or count > CHUNK:
+                # Measuring takes a few milliseconds a face, more than all the rest; a handful of
+                # faces is done before a worker has started.
+                context = multiprocessing.get_context("forkserver")
+                pool = ProcessPoolExecutor(mp_context=context, initializer=use_one_thread)
+                made = stack.enter_context(pool).map(make, records, chunksize=CHUNK)
             rows = list(tqdm(made, total=count, unit="face", desc="faces"))
         if not rows:
             raise BadCorpus("The corpus holds no faces to train on; build it with more of them.")

@@ -192,6 +192,7 @@ def train_instructions(
     epochs: float = 2.0,
     learning_rate: float = 1.5e-3,
     batch: int = 64,
+    save_steps: int = 250,
     seed: int = 0,
 ) -> None:
     """Train everything but the vision tower in place; goes on from the last checkpoint in `out`."""
@@ -215,12 +216,13 @@ def train_instructions(
             weight_decay=0.05,
             adam_beta2=0.98,
             lr_scheduler_type="cosine",
-            warmup_steps=200,
+            # Below 1: a share of all steps.
+            warmup_steps=0.03,
             max_grad_norm=1.0,
             use_cpu=True,
             bf16=True,
             save_strategy="steps",
-            save_steps=250,
+            save_steps=save_steps,
             save_total_limit=1,
             logging_steps=50,
             report_to="none",

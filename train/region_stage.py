@@ -101,7 +101,8 @@ def train_regions(
             learning_rate=learning_rate,
             weight_decay=0.01,
             lr_scheduler_type="cosine",
-            warmup_steps=100,
+            # Below 1: a share of all steps.
+            warmup_steps=0.05,
             max_grad_norm=1.0,
             use_cpu=True,
             bf16=True,
