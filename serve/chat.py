@@ -21,9 +21,10 @@ import gradio as gr
 import typer
 from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Mount
 
 from facellava.errors import FacellavaError
-from facellava.faces import Face, read_photo
+from facellava.faces import read_photo
 from facellava.faces.photo import MAX_BYTES
 from facellava.tasks import ANSWERABLE, TASKS
 from serve import panels
@@ -80,10 +81,13 @@ class _Page:
             sources=["upload", "webcam", "clipboard"],
             type="filepath",
             buttons=[],
+            # A mirrored face would swap the person's left and right.
+            webcam_options=gr.WebcamOptions(mirror=False),
             height=300,
             placeholder="Drop a photo here\nor click to choose one",
             elem_id="fl-photo",
         )
+        gr.HTML(panels.TOO_LARGE)
         self.status = gr.HTML("", elem_id="fl-status")
         self.gallery = gr.Gallery(
             label="Faces: choose one",
@@ -91,6 +95,8 @@ class _Page:
             interactive=False,
             allow_preview=False,
             columns=5,
+            fit_columns=False,
+            height="auto",
             object_fit="cover",
             buttons=[],
             format="jpeg",
@@ -102,6 +108,7 @@ class _Page:
                 interactive=False,
                 buttons=["fullscreen"],
                 format="jpeg",
+                height=360,
                 elem_id="fl-overlay",
                 alt_text="The chosen face with its box, landmarks and marked regions",
             )
@@ -180,6 +187,7 @@ class _Page:
                 **private,
             )
         self.stop.click(self._stop, self.session, talk, **light, **private)
+        self.chat.clear(self._forget, self.session, [*talk, *result], **light, **private)
 
     def _interrupt(self, session: Session | None) -> None:
         if session:
@@ -191,17 +199,16 @@ class _Page:
         if upload is not None:
             try:
                 session = Session.of(read_photo(Path(upload["path"]).read_bytes()))
-                status = panels.remark(_found(session))
+                status = panels.remark(session.summary)
             except FacellavaError as error:
                 status = panels.warning(str(error))
-        thumbnails = (
-            [(face.crop, _caption(face)) for face in session.faces] if session is not None else []
-        )
         return {
             self.session: session,
             self.status: status,
             self.gallery: gr.Gallery(
-                thumbnails, visible=session is not None, selected_index=0 if session else None
+                session.thumbnails if session else [],
+                visible=session is not None,
+                selected_index=0 if session else None,
             ),
             **self._talk(session),
             **self._result(session),
@@ -260,6 +267,13 @@ class _Page:
         self._interrupt(session)
         return self._talk(session)
 
+    def _forget(self, session: Session | None) -> Updates:
+        """Begin the conversation about the chosen face anew."""
+        if session:
+            session.interrupt()
+            session.talk.clear()
+        return self._talk(session) | self._result(session)
+
     def _talk(self, session: Session | None) -> Updates:
         """The conversation about the chosen face, and Stop instead of Ask while it is written."""
         busy = session is not None and session.running is not None
@@ -283,17 +297,6 @@ class _Page:
             self.json_fold: gr.Accordion(visible=answer is not None),
             self.json: answer.to_dict() if answer else None,
         }
-
-
-def _found(session: Session) -> str:
-    count = len(session.faces)
-    if count == 1:
-        return "One face found."
-    return f"{count} faces found; the largest is chosen. Click another one to ask about it."
-
-
-def _caption(face: Face) -> str:
-    return f"Face {face.index}" + (" (uncertain)" if face.weak else "")
 
 
 def _theme() -> gr.themes.Base:
@@ -353,6 +356,7 @@ def open_page(model: Answerer, host: str = "127.0.0.1", port: int | None = None)
             mcp_server=False,
             theme=_theme(),
             css_paths=Path(__file__).with_name("chat.css"),
+            head=panels.SIZE_CHECK,
         )
         if host in LOOPBACK:
             # Another site's page must not reach this one by a name that it points here.
@@ -360,6 +364,10 @@ def open_page(model: Answerer, host: str = "127.0.0.1", port: int | None = None)
         name = "localhost" if host in ("0.0.0.0", "::") else host
         with served(app, listener):
             yield f"http://{f'[{name}]' if ':' in name else name}:{port}"
+            # Open pages hold a stream each, which the server would wait for.
+            for route in app.routes:
+                if isinstance(route, Mount) and isinstance(route.app, gr.routes.App):
+                    route.app.stop_event.set()
 
 
 def launch(

@@ -106,6 +106,22 @@ class Session:
         return self.faces[self.chosen]
 
     @property
+    def summary(self) -> str:
+        """How many faces there are, in words."""
+        count = len(self.faces)
+        if count == 1:
+            found = "One face found."
+        else:
+            found = f"{count} faces found; choose whom to ask about."
+        weak = any(face.weak for face in self.faces)
+        return found + (" A question mark: its landmarks are uncertain." if weak else "")
+
+    @property
+    def thumbnails(self) -> list[tuple[NDArray[np.uint8], str]]:
+        """Each face's crop with its number, marked as on the overlay."""
+        return [(face.crop, f"{face.index}{'?' * face.weak}") for face in self.faces]
+
+    @property
     def talk(self) -> list[Exchange]:
         """The conversation about the chosen face."""
         return self.talks[self.chosen]

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from facellava.answer import Answer
 from facellava.evidence import Evidence
 from facellava.faces import MEASUREMENTS, Face
+from facellava.faces.photo import MAX_BYTES
 from facellava.tasks import TASKS
-from facellava.tasks.action_units import ACTION_UNITS
+from facellava.tasks.action_units import ACTION_UNITS, ACTION_UNITS_TASK
 
 CLOSE_UP_SIDE: Final = 720  # longest side of the picture that an overlay is drawn on, pixels
 SURROUND: Final = 0.35  # of the face box, kept on each side of it
@@ -38,6 +39,26 @@ NOTHING_YET: Final = (
     '<p class="fl-quiet">Probabilities and the reasons, each with its measurement, '
     "appear here after the first answer.</p>"
 )
+# Gradio drops a file over its limit without a word; this says it, before anything is sent.
+TOO_LARGE: Final = (
+    '<p id="fl-too-large" class="fl-warning" role="alert" hidden>The file has more than '
+    f"{MAX_BYTES // 2**20} MiB; give a smaller photo.</p>"
+)
+SIZE_CHECK: Final = """<script>
+for (const [kind, files] of [
+  ["change", (event) => event.target.files],
+  ["drop", (event) => event.dataTransfer?.files],
+  ["paste", (event) => event.clipboardData?.files],
+]) {
+  document.addEventListener(kind, (event) => {
+    const given = [...(files(event) ?? [])];
+    if (!given.length) return;
+    const tooLarge = given.some((file) => file.size > LIMIT);
+    document.getElementById("fl-too-large").hidden = !tooLarge;
+    if (tooLarge) { event.preventDefault(); event.stopImmediatePropagation(); }
+  }, true);
+}
+</script>""".replace("LIMIT", str(MAX_BYTES))
 LEGEND: Final = (
     '<p class="fl-quiet">Box and 68 landmarks of the chosen face. After an answer: the regions '
     "that its reasons speak of, and how much the model looked at each region.</p>"
@@ -87,9 +108,11 @@ def close_up(photo: NDArray[np.uint8], face: Face) -> tuple[NDArray[np.uint8], F
 
 def weak_reasons(answer: Answer) -> list[str]:
     """Why an answer is weak, see `Answer.weak`; empty where it is not."""
-    if answer.face.weak:
-        return ["the landmarks of this face are uncertain"]
-    return ["no human-coded data stands behind answers of this task"] if answer.weak else []
+    grounds = {
+        "no human-coded data stands behind action units": answer.task == ACTION_UNITS_TASK.name,
+        "the landmarks of this face are uncertain": answer.face.weak,
+    }
+    return [reason for reason, holds in grounds.items() if holds]
 
 
 def findings(answer: Answer) -> str:
@@ -125,7 +148,7 @@ def _headline(answer: Answer) -> str:
 def _probabilities(answer: Answer) -> str:
     if not answer.calibrated:
         return ""
-    parts = ['<h3>Probabilities <small>calibrated; <span class="fl-raw">raw</span></small></h3>']
+    parts = ['<h3>Probabilities <small>calibrated, <span class="fl-raw">raw</span></small></h3>']
     ranked = sorted(answer.calibrated, key=lambda name: -answer.calibrated[name])
     if isinstance(answer.label, dict | tuple):
         present = {name for name in ranked if _is_present(answer, name)}
@@ -230,7 +253,7 @@ def _row(item: Evidence) -> str:
     value = "not measured" if item.value is None else f"{_number(item.value)} {item.unit}"
     note = f'<span class="fl-note">{escape(item.note)}</span>' if item.note else ""
     return (
-        f'<tr><td data-label="The answer says">{escape(item.phrase)}</td>'
+        f'<tr><td data-label="Claim">{escape(item.phrase)}</td>'
         f'<td data-label="Where">{_words(", ".join(item.regions))}</td>'
         f'<td data-label="Measured">{escape(value)}'
         f'<span class="fl-note">{_words(item.measurement)}</span></td>'

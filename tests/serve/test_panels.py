@@ -70,7 +70,7 @@ def test_present_attributes_stand_before_the_folded_absent_ones(recite: Recite, 
 def test_action_units_have_their_names_and_are_marked_weak(recite: Recite, face: Face) -> None:
     words = words_of(findings(recite(face, "action_units")))
     assert "AU12 lip corner puller" in words
-    assert "Weak answer: no human-coded data stands behind answers of this task." in words
+    assert "Weak answer: no human-coded data stands behind action units." in words
 
 
 def test_uncertain_landmarks_are_named_as_the_weakness(recite: Recite, face: Face) -> None:
