@@ -49,7 +49,7 @@ TWO_SIGNS: Final[dict[str, tuple[str, ...]]] = {
     "deepfake": (
         *_TWO_SIGNS,
         "I judge the picture from this: {a}, and {b}.",
-        "The pixels speak for it: {a} and {b}.",
+        "The picture speaks for it: {a} and {b}.",
         "The answer fits, as {a} and {b}.",
         "I say so because {a} and {b}.",
         "What shows it best is that {a}. In addition, {b}.",
@@ -81,7 +81,7 @@ ONE_SIGN: Final[dict[str, tuple[str, ...]]] = {
     "expression": (*_ONE_SIGN, "I read the expression from this: {a}. Otherwise {b}."),
     "age": (*_ONE_SIGN, "It is an estimate, as {a}. Otherwise {b}."),
     "attributes": (*_ONE_SIGN, "I say so because {a}. For the rest, {b}."),
-    "deepfake": (*_ONE_SIGN, "The pixels speak for it: {a}. For the rest, {b}."),
+    "deepfake": (*_ONE_SIGN, "The picture speaks for it: {a}. For the rest, {b}."),
     "action_units": (
         "{A}. For the rest, {b}.",
         "{A}, and {b}.",
