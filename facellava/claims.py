@@ -165,9 +165,9 @@ _INVENTORY: Final = (
            "the person's left eyebrow is lifted alone")),
     Claim("brows_even", "brow_height_asymmetry", NEAR, -0.003,
           ("both brows are at the same height", "the eyebrows are even"), width=0.014),
-    Claim("brows_arched", "brow_arch", OVER, 0.121,
+    Claim("brows_arched", "brow_arch", OVER, 0.133,
           ("the brows are arched", "the eyebrows form a high curve")),
-    Claim("brows_straight", "brow_arch", UNDER, 0.091,
+    Claim("brows_straight", "brow_arch", UNDER, 0.088,
           ("the brows are straight", "the eyebrows form a flat line")),
     Claim("brows_dark", "brow_darkness", OVER, 36.0,
           ("the brows are dark and dense", "the eyebrows stand out darkly")),
@@ -313,9 +313,9 @@ _INVENTORY: Final = (
           ("the face has less noise than its surround", "the noise drops inside the face")),
     Claim("face_more_noise", "noise_step", OVER, 0.1,
           ("the face has more noise than its surround", "the noise rises inside the face")),
-    Claim("picture_sharp", "sharpness", OVER, 7.2,
+    Claim("picture_sharp", "detail", OVER, 58.0,
           ("the picture of the face is sharp", "the facial detail is crisp")),
-    Claim("picture_soft", "sharpness", UNDER, 4.3,
+    Claim("picture_soft", "detail", UNDER, 36.0,
           ("the picture of the face is soft", "the facial detail is washed out")),
 )
 # fmt: on

@@ -84,9 +84,7 @@ def _outer_brow_height(seen: Geometry) -> float:
 
 
 def _brow_arch(seen: Geometry) -> float:
-    right = (seen.height(17) + seen.height(21)) / 2 - seen.height(18, 19, 20)
-    left = (seen.height(22) + seen.height(26)) / 2 - seen.height(23, 24, 25)
-    return (right + left) / 2
+    return seen.height(21, 22) - seen.height(19, 24)
 
 
 def _eye_opening(side: str) -> Callable[[Geometry], float]:
@@ -200,8 +198,8 @@ GEOMETRY_SPECS: Final[tuple[MeasurementSpec[Geometry], ...]] = (
     ),
     MeasurementSpec(
         "brow_arch", _BROW_REGIONS,
-        "height of the three middle brow points over the line between the brow's ends",
-        _EYES, 0.012, (), _brow_arch, largest_yaw=25.0,
+        "height of the brows' peaks over their inner ends",
+        _EYES, 0.018, (), _brow_arch, largest_yaw=25.0,
     ),
     MeasurementSpec(
         "brow_gap", _BROW_REGIONS,

@@ -94,6 +94,11 @@ def _mouth_step(seen: SkinPatches) -> float:
     return _colour_step(np.median(_mouth_surround(seen), axis=0), seen.colour(*seen.pair("cheek")))
 
 
+def _detail(seen: SkinPatches) -> float:
+    lids = seen.pair("lid")
+    return 100.0 * seen.strength(seen.fine, *lids) / max(seen.strength(seen.coarse, *lids), 0.1)
+
+
 def _grain(seen: SkinPatches) -> float:
     residual = float(seen.inside(seen.residual, seen.inner_face, "face").mean())
     return 100.0 * residual / max(seen.sharpness, 0.1)
@@ -268,7 +273,11 @@ TEXTURE_SPECS: Final[tuple[MeasurementSpec[SkinPatches], ...]] = (
         "levels", 1.0, (), _colourfulness, _COLOUR,
     ),
     MeasurementSpec(
-        "sharpness", _FACE, "mean gradient of the inner face",
+        "detail", _EYES, "fine over coarse structure of lids and lashes: low in a blurred picture",
+        "percent", 2.5, (), _detail, _COARSE,
+    ),
+    MeasurementSpec(
+        "contrast", _FACE, "mean gradient of the inner face",
         "percent", 0.2, (), lambda seen: seen.sharpness,
     ),
 )  # fmt: skip
