@@ -15,6 +15,7 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -164,7 +165,9 @@ def train_encoder(
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    model = SupervisedEncoder(train.measured.shape[1]).to(memory_format=torch.channels_last)
+    model = SupervisedEncoder(train.measured.shape[1])
+    # The signature of Module.to in torch's type hints lacks memory_format.
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = torch.optim.swa_utils.AveragedModel(
         model,
         multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average_decay),
@@ -238,7 +241,7 @@ def _save(
     In this order a stop in between costs a round, and never leaves an encoder that is behind.
     """
     folder = out / "encoder"
-    encoder = average.module.encoder
+    encoder: Any = average.module.encoder
     encoder.config.save_pretrained(folder)
     weights = {k: v.contiguous() for k, v in encoder.state_dict().items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
@@ -275,8 +278,14 @@ def _resume(
     def part(prefix: str) -> dict[str, Tensor]:
         return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
 
-    model.load_state_dict(part("model."))
-    average.module.load_state_dict(part("average."))
+    try:
+        model.load_state_dict(part("model."))
+        average.module.load_state_dict(part("average."))
+    except RuntimeError as error:
+        raise BadCheckpoint(
+            f"'{out}' holds an encoder that learned other labels or measurements; "
+            "give another --out."
+        ) from error
     average.n_averaged.fill_(int(metadata["step"]))
     states: dict[int, dict[str, Tensor]] = {}
     for name, value in part("optimizer.").items():

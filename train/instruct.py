@@ -99,6 +99,11 @@ class VerdictLoss(nn.Module):
         tokenizer: nano's, whose label words are single tokens.
     """
 
+    weights: Tensor
+    year_ids: Tensor
+    year_targets: Tensor
+    year_of_token: Tensor
+
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
         weights = torch.ones(len(tokenizer))
@@ -177,9 +182,9 @@ class InstructionTrainer(Trainer):
         loss = self.verdict_loss(outputs.logits, labels)
         return (loss, outputs) if return_outputs else loss
 
-    def _get_train_sampler(self, train_dataset: Dataset[Any] | None = None) -> Sampler[int]:
-        rows = (train_dataset or self.train_dataset).rows
-        lengths = [len(row.text.input_ids) for row in rows]
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        dataset: InstructionRows = train_dataset or self.train_dataset
+        lengths = [len(row.text.input_ids) for row in dataset.rows]
         return LengthGroups(lengths, self.args.train_batch_size, self.args.seed)
 
 
@@ -205,6 +210,9 @@ def train_instructions(
             for name in ("image_features", "landmarks")
         }
 
+    if model.config.text_config.tie_word_embeddings:
+        # Stored once, under the embedding's name; on resuming the trainer would miss the other.
+        model._keys_to_ignore_on_save = ["language_model.lm_head.weight"]
     trainer = InstructionTrainer(
         processor=processor,
         model=model,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ from transformers import (
     ResNetConfig,
 )
 
-from facellava.checkpoint import new_model
+from facellava.checkpoint import new_model, save
 from facellava.config import FaceLlavaConfig
+from facellava.faces import Face, find_faces
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 
@@ -193,3 +195,96 @@ def tiny_model(tiny_parts: Parts) -> FaceLlavaForConditionalGeneration:
 @pytest.fixture
 def tiny_processor(tiny_parts: Parts) -> FaceLlavaProcessor:
     return tiny_parts[1]
+
+
+# A word of the question, and the answer to it in pieces that are one token each.
+RECITATIONS = {
+    "expression": (
+        "Expression:",
+        " happiness",
+        ". The lip corners are raised, and the eyes are narrowed.",
+    ),
+    "old": ("Age:", " 34", " years. The mouth is closed."),
+    "glasses": ("Attributes:", " eyeglasses no. The picture is sharp."),
+    "weather": ("Cannot answer: the question is not about the face.",),
+    "song": ("La", " la", " la."),
+}
+
+
+@pytest.fixture(scope="session")
+def reciting_checkpoint(trained_bpe: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder that answers RECITATIONS, by which word of them it heard.
+
+    Its weights are written, not trained: each piece calls the next, and attention, the same to all
+    words, carries what was heard.
+    """
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(trained_bpe),
+        eos_token="</s>",
+        pad_token="<pad>",
+        extra_special_tokens=SPECIAL_TOKENS[2:],
+    )
+    tokenizer.add_tokens([word for heard, said in RECITATIONS.items() for word in (heard, *said)])
+    chains = [
+        tokenizer.convert_tokens_to_ids(["<|assistant|>", *said, "</s>"])
+        for said in RECITATIONS.values()
+    ]
+    spoken = sorted({token for chain in chains for token in chain[:-1]})
+    heard = tokenizer.convert_tokens_to_ids(list(RECITATIONS))
+    # A dimension for each piece, each word before it was heard, and after.
+    width = len(spoken) + 2 * len(heard)
+    width += -width % 4
+    config = FaceLlavaConfig(
+        vision_config=ResNetConfig(
+            embedding_size=8, hidden_sizes=[8, 12, 16], depths=[1, 1, 1], layer_type="basic"
+        ),
+        text_config=LlamaConfig(
+            hidden_size=width,
+            intermediate_size=4,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            num_key_value_heads=1,
+            vocab_size=len(tokenizer),
+            max_position_embeddings=512,
+            tie_word_embeddings=False,
+            bos_token_id=None,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<video>"),
+        image_size=96,
+    )
+    torch.manual_seed(0)
+    model, processor = new_model(config, tokenizer)
+    silent = [model.face_encoder.mm_projector, model.face_encoder.region_attention]
+    with torch.no_grad():
+        for module in (*silent, model.language_model):
+            for name, parameter in module.named_parameters():
+                parameter.fill_(1.0 if "norm" in name else 0.0)
+        layer = model.language_model.model.layers[0].self_attn
+        embedding = model.get_input_embeddings().weight
+        output = model.get_output_embeddings().weight
+        layer.o_proj.weight.copy_(torch.eye(width))
+        for place, token in enumerate(spoken):
+            embedding[token, place] = 1.0
+        for number, (token, chain) in enumerate(zip(heard, chains, strict=True)):
+            before, after = len(spoken) + number, len(spoken) + len(heard) + number
+            embedding[token, before] = 1.0
+            layer.v_proj.weight[after, before] = 10.0
+            output[chain[1], after] = 2.0
+            for this, following in zip(chain, chain[1:], strict=False):
+                output[following, spoken.index(this)] = 6.0
+    return save(model, processor, tmp_path_factory.mktemp("reciter") / "weights")
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> NDArray[np.uint8]:
+    """Head and shoulders of scikit-image's public-domain portrait."""
+    return np.ascontiguousarray(data.astronaut()[:300, 60:390])
+
+
+@pytest.fixture(scope="session")
+def found_face(astronaut: NDArray[np.uint8]) -> Face:
+    """The portrait's face as the finder gives it."""
+    return find_faces(astronaut)[0]

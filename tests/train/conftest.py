@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from skimage import data
+from transformers import LlamaConfig, PreTrainedTokenizerFast, ResNetConfig
 
-from facellava.corpus import CORPUS_VERSION, FaceRecord, Sample, record_of, sha256, write_shard
+from facellava import checkpoint
+from facellava.config import IMAGE_TOKEN, VIDEO_TOKEN, FaceLlavaConfig
+from facellava.corpus import (
+    CORPUS_VERSION,
+    FaceRecord,
+    Sample,
+    read_faces,
+    read_samples,
+    record_of,
+    sha256,
+    write_shard,
+)
 from facellava.faces import Face, canonical_face, find_faces
+from facellava.model import FaceLlavaForConditionalGeneration
+from facellava.processor import FaceLlavaProcessor
 from facellava.tasks import TASKS, Label
 from train.augment import recolour
+from train.encoder import EncoderSettings
+from train.face_arrays import FaceArrays, face_arrays
+from train.nano import NanoSettings, train_nano
+from train.tokenizer import train_tokenizer
 
+Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
+PartsMaker = Callable[[], Parts]
 FACES = 36
 KINDS = ("expression", "age", "attributes", "deepfake")
 ATTRIBUTES = TASKS["attributes"].labels
@@ -22,6 +49,33 @@ REASONS = (
     "The lip corners are raised and the eyes are narrowed.",
     "The mouth is closed. The forehead is smooth.",
     "The inner ends of the brows are raised, and the mouth stands open.",
+)
+
+
+# Runs in a process of its own, so that it can be killed.
+CHILD = """
+import json, sys
+from pathlib import Path
+from train.encoder import EncoderSettings
+from train.nano import NanoSettings, train_nano
+
+settings = json.loads(sys.argv[3])
+encoder = settings.pop("encoder")
+shares = tuple(encoder.pop("shares"))
+train_nano(
+    Path(sys.argv[1]),
+    Path(sys.argv[2]),
+    NanoSettings(encoder=EncoderSettings(**encoder, shares=shares), **settings),
+)
+"""
+MINI = NanoSettings(
+    encoder=EncoderSettings(pictures=32, batch=8, round_pictures=8),
+    aside_share=0.2,
+    region_epochs=2,
+    instruct_epochs=2,
+    width=64,
+    layers=1,
+    heads=2,
 )
 
 
@@ -56,13 +110,12 @@ def face_record(
 ) -> FaceRecord:
     """Face number so-and-so of the corpus; its kind of label goes round."""
     rng = np.random.default_rng(number)
-    labels = labels_of(number)
     return record_of(
         [varied(photo, landmarks, rng)],
         face_id=f"mini-{number}",
         source="mini",
         split="train",
-        labels=labels,
+        labels=labels_of(number),
         licence="public domain",
         origin="astronaut",
     )
@@ -79,10 +132,8 @@ def varied(
 def labels_of(number: int) -> dict[str, object]:
     kind, turn = KINDS[number % len(KINDS)], number // len(KINDS)
     if kind == "expression":
-        return {
-            "expression": ("happiness", "sadness")[turn % 2],
-            "expression_votes": {"neutral": 1},
-        }
+        word = ("happiness", "sadness")[turn % 2]
+        return {"expression": word, "expression_votes": {word: 7, "neutral": 3, "unknown": 2}}
     if kind == "age":
         return {"age": (9, 34, 61)[turn % 3]}
     if kind == "attributes":
@@ -123,3 +174,75 @@ def asked(number: int, record: FaceRecord) -> list[Sample]:
         )
         for place, (task, asked_question, answer, history, form) in enumerate(answers)
     ]
+
+
+@pytest.fixture(scope="session")
+def mini_arrays(mini_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> FaceArrays:
+    """All faces of the miniature corpus as arrays, mapped from disk."""
+    folder = tmp_path_factory.mktemp("arrays") / "all"
+    return face_arrays(read_faces(mini_corpus), folder, image_size=96, count=FACES)
+
+
+@pytest.fixture(scope="session")
+def mini_tokenizer(mini_corpus: Path) -> PreTrainedTokenizerFast:
+    """Nano's tokenizer on the miniature corpus and on what a large one would teach it."""
+    samples = list(read_samples(mini_corpus))
+    often = [text for sample in samples for text in (sample.question, sample.answer)]
+    return train_tokenizer([*often * 5, *(TASKS[task].canonical_question for task in KINDS)])
+
+
+@pytest.fixture
+def new_parts(mini_tokenizer: PreTrainedTokenizerFast, mini_arrays: FaceArrays) -> PartsMaker:
+    """Makes the same one-layer model on a narrow encoder of nano's kind each time."""
+
+    def make() -> Parts:
+        torch.manual_seed(0)
+        config = FaceLlavaConfig(
+            vision_config=ResNetConfig(
+                embedding_size=8, hidden_sizes=[8, 12, 16], depths=[1, 1, 1], layer_type="basic"
+            ),
+            text_config=LlamaConfig(
+                vocab_size=len(mini_tokenizer),
+                hidden_size=48,
+                intermediate_size=96,
+                num_hidden_layers=1,
+                num_attention_heads=4,
+                num_key_value_heads=4,
+                tie_word_embeddings=True,
+                bos_token_id=None,
+                eos_token_id=mini_tokenizer.eos_token_id,
+                pad_token_id=mini_tokenizer.pad_token_id,
+            ),
+            image_token_id=mini_tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+            video_token_id=mini_tokenizer.convert_tokens_to_ids(VIDEO_TOKEN),
+            image_size=96,
+            region_heads=4,
+            region_hidden=64,
+            landmark_mean=mini_arrays.landmarks[0].astype(float).round(4).tolist(),
+            landmark_std=0.1,
+        )
+        return checkpoint.new_model(config, mini_tokenizer)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def resumed_run(
+    mini_corpus: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, NanoSettings]:
+    """A run's folder and settings: killed while the encoder was trained, then gone on with."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(mini_corpus), str(out), json.dumps(asdict(MINI))],
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 250
+    while not (out / "encoder_run" / "state.safetensors").exists():
+        assert child.poll() is None, "training ended before its first checkpoint"
+        assert time.monotonic() < deadline, "no checkpoint of the encoder"
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    train_nano(mini_corpus, out, MINI)
+    return out, MINI

@@ -1,0 +1,233 @@
+"""Stage 2: what is learned, in which order, and how a stopped run goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+from transformers import PreTrainedTokenizerFast, Trainer
+
+from facellava.corpus import read_samples
+from facellava.model import FaceLlavaForConditionalGeneration
+from facellava.processor import IGNORED_LABEL, FaceLlavaProcessor
+from facellava.tasks import TASKS
+from train.features import FeatureCache
+from train.instruct import (
+    AGE_SPREAD_YEARS,
+    VERDICT_WEIGHT,
+    InstructionRows,
+    LengthGroups,
+    VerdictLoss,
+    encode_rows,
+    train_instructions,
+)
+from train.tokenizer import closed_words
+
+Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
+
+
+@pytest.fixture
+def parts(new_parts: Callable[[], Parts]) -> Parts:
+    return new_parts()
+
+
+@pytest.fixture
+def rows(parts: Parts, mini_corpus: Path, mini_arrays) -> InstructionRows:
+    """Short answers about the first faces, two variants of random features."""
+    index = {f"mini-{number}": number for number in range(6)}
+    samples = [s for s in read_samples(mini_corpus) if s.task != "attributes"]
+    features = np.random.default_rng(0).normal(size=(2, 6, 36, 16)).astype(np.float16)
+    marks = np.stack([mini_arrays.landmarks[:6]] * 2)
+    return InstructionRows(
+        encode_rows(samples, index, parts[1]), FeatureCache(features=features, landmarks=marks)
+    )
+
+
+def test_rows_are_of_known_faces_and_learn_every_answer(parts: Parts, mini_corpus: Path) -> None:
+    tokenizer = parts[1].tokenizer
+    encoded = encode_rows(read_samples(mini_corpus), {"mini-1": 7}, parts[1])
+    assert {row.face for row in encoded} == {7}
+    assert len(encoded) == 4
+    for row, sample in zip(
+        encoded, (s for s in read_samples(mini_corpus) if s.face_id == "mini-1"), strict=True
+    ):
+        learned = [token for token in row.text.labels or () if token != IGNORED_LABEL]
+        spoken = [answered for _, answered in sample.history] + [sample.answer]
+        assert tokenizer.decode(learned) == "".join(f"{answer}</s>" for answer in spoken)
+
+
+@pytest.fixture
+def loss(mini_tokenizer: PreTrainedTokenizerFast) -> VerdictLoss:
+    return VerdictLoss(mini_tokenizer)
+
+
+def cost(loss: VerdictLoss, ids: list[int], logits: torch.Tensor) -> torch.Tensor:
+    labels = torch.tensor([[IGNORED_LABEL, *ids]])
+    return loss(logits, labels)
+
+
+def test_plain_words_cost_their_cross_entropy(
+    loss: VerdictLoss, mini_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    ids = mini_tokenizer("The mouth is closed.", add_special_tokens=False)["input_ids"]
+    logits = torch.randn(1, len(ids) + 1, len(mini_tokenizer), generator=torch.manual_seed(0))
+    wanted = functional.cross_entropy(logits[0, :-1], torch.tensor(ids))
+    assert cost(loss, ids, logits).item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
+def test_verdicts_weigh_more_and_names_do_not(
+    loss: VerdictLoss, mini_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    def weight(word: str, context: str = "") -> float:
+        ids = mini_tokenizer(word + context, add_special_tokens=False)["input_ids"]
+        return float(loss.weights[ids[0]])
+
+    for word in closed_words():
+        named = word.strip() in TASKS["attributes"].labels
+        found = weight(word, " yes" if named else "")
+        assert found == (1.0 if named else VERDICT_WEIGHT), word
+    assert weight(" mouth") == 1.0
+
+
+def test_years_are_spread_behind_age_only(
+    loss: VerdictLoss, mini_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    def ids(text: str) -> list[int]:
+        return mini_tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def error(text: str, given: str) -> float:
+        """What it costs to be sure of another number where the text's number stands."""
+        wanted, offered = ids(text), ids(given)
+        [place] = [n for n, (a, b) in enumerate(zip(wanted, offered, strict=True)) if a != b]
+        logits = torch.zeros(1, len(wanted) + 1, len(mini_tokenizer))
+        logits[0, place, offered[place]] = 20.0
+        return cost(loss, wanted, logits).item()
+
+    spread = [error("Age: 34 years.", f"Age: {years} years.") for years in (35, 37, 44)]
+    assert spread == sorted(spread)
+    assert spread[0] < spread[1] < spread[2]
+    far = error("There are 34 folds.", "There are 44 folds.")
+    near = error("There are 34 folds.", "There are 35 folds.")
+    assert near == pytest.approx(far)
+    shares = loss.year_targets[34]
+    assert shares.sum() == pytest.approx(1, abs=1e-5)
+    deviation = float((shares * (torch.arange(117) - 34) ** 2).sum().sqrt())
+    assert deviation == pytest.approx(AGE_SPREAD_YEARS, abs=0.05)
+
+
+def test_order_is_of_like_lengths_and_of_the_epoch() -> None:
+    lengths = np.random.default_rng(0).integers(20, 200, 400).tolist()
+    sampler = LengthGroups(lengths, batch=8, seed=3)
+    first = list(sampler)
+    assert sorted(first) == list(range(400))
+    assert list(LengthGroups(lengths, batch=8, seed=3)) == first
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    spans = [np.ptp([lengths[row] for row in first[n : n + 8]]) for n in range(8, 400, 8)]
+    assert np.median(spans) < 30
+
+
+def test_it_learns_its_answers(
+    parts: Parts,
+    rows: InstructionRows,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    model, processor = parts
+    loss = VerdictLoss(processor.tokenizer)
+
+    def mean_loss() -> float:
+        text = processor.pad([row.text for row in rows.rows], side="right")
+        labels = text.pop("labels")
+        items = [rows[number] for number in range(len(rows))]
+        with torch.no_grad():
+            logits = model(
+                **text,
+                image_features=torch.cat([item["image_features"] for item in items]),
+                landmarks=torch.cat([item["landmarks"] for item in items]),
+            ).logits
+        return loss(logits, labels).item()
+
+    before = mean_loss()
+    train_instructions(
+        model, processor, rows, tmp_path / "run", epochs=8, batch=6, learning_rate=5e-3
+    )
+    assert mean_loss() < 0.7 * before
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "Warning" not in captured.err
+    assert "missing keys" not in captured.err
+
+
+class Watched(InstructionRows):
+    """Writes down which rows were read."""
+
+    def __init__(self, rows: InstructionRows) -> None:
+        super().__init__(rows.rows, rows.cache)
+        self.read: list[int] = []
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        self.read.append(index)
+        return super().__getitem__(index)
+
+
+class Stopped(Exception):
+    """What a stop looks like from inside."""
+
+
+def test_a_stopped_run_goes_on_with_the_rows_that_are_left(
+    new_parts: Callable[[], Parts],
+    rows: InstructionRows,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings: dict[str, Any] = {"epochs": 2, "batch": 6, "save_steps": 3}
+    steps_an_epoch = -(-len(rows) // 6)
+    whole = Watched(rows)
+    train_instructions(*new_parts(), whole, tmp_path / "whole", **settings)
+    assert sorted(whole.read) == sorted([*range(len(rows))] * 2)
+
+    save = Trainer._save_checkpoint
+
+    def save_and_stop(self: Trainer, *arguments: Any, **more: Any) -> None:
+        save(self, *arguments, **more)
+        if self.state.global_step == 6:
+            raise Stopped
+
+    monkeypatch.setattr(Trainer, "_save_checkpoint", save_and_stop)
+    with pytest.raises(Stopped):
+        train_instructions(*new_parts(), rows, tmp_path / "stopped", **settings)
+    monkeypatch.setattr(Trainer, "_save_checkpoint", save)
+    caplog.clear()
+    left = Watched(rows)
+    fresh = new_parts()
+    train_instructions(*fresh, left, tmp_path / "stopped", **settings)
+    assert steps_an_epoch < 6 < 2 * steps_an_epoch
+    assert left.read == whole.read[len(rows) + (6 - steps_an_epoch) * 6 :]
+    assert "missing keys" not in caplog.text
+    # The embedding and the output are still one matrix.
+    language_model = fresh[0].language_model
+    assert language_model.lm_head.weight is language_model.get_input_embeddings().weight
+    # What was learned after the stop is in the last checkpoint too.
+    last = sorted((tmp_path / "stopped").iterdir())
+    assert [path.name for path in last] == [f"checkpoint-{2 * steps_an_epoch}"]
+
+
+def test_clips_are_learned_with_one_feature_block_a_frame(
+    parts: Parts, mini_corpus: Path, rows: InstructionRows
+) -> None:
+    frames = {row.frames for row in rows.rows}
+    assert 1 in frames
+    assert max(frames) > 1
+    for number, row in enumerate(rows.rows):
+        item = rows[number]
+        assert item["image_features"].shape == (row.frames, 36, 16)
+        assert item["landmarks"].shape == (row.frames, 68, 2)
+        placeholders = parts[0].placeholder_mask(torch.tensor([row.text.input_ids])).sum()
+        assert placeholders == 36 * row.frames

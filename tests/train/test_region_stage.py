@@ -1,0 +1,86 @@
+"""Stage 1: landmarks carry what the pixels do not, the tower stays, stdout stays silent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from facellava.model import FaceEncoder, FaceLlavaForConditionalGeneration
+from facellava.processor import FaceLlavaProcessor
+from train.face_arrays import FaceArrays
+from train.features import FeatureCache
+from train.heads import measured_scale
+from train.region_stage import FaceRows, RegionStage, train_regions
+
+FACES = 64
+Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
+
+
+@pytest.fixture
+def rows(mini_arrays: FaceArrays) -> FaceRows:
+    """Faces whose label is in their landmarks alone: every picture has the same features."""
+    rng = np.random.default_rng(0)
+    smiling = np.arange(FACES) % 2
+    landmarks = np.repeat(mini_arrays.landmarks[:1], FACES, axis=0)
+    landmarks[:, 48:] += (smiling[:, None, None] * 0.12).astype(np.float32)
+    picks = np.zeros(FACES, int)
+    arrays = replace(
+        mini_arrays,
+        pixels=mini_arrays.pixels[picks],
+        landmarks=landmarks,
+        expression=smiling.astype(np.int64),
+        votes=np.full((FACES, 8), -1, np.float32),
+        age=np.full(FACES, -1),
+        attributes=np.full((FACES, 40), -1, np.int8),
+        fake=np.full(FACES, -1, np.int8),
+        measured=mini_arrays.measured[picks],
+    )
+    features = np.repeat(rng.normal(size=(1, 1, 36, 16)), FACES, axis=1).astype(np.float16)
+    cache = FeatureCache(features=features, landmarks=landmarks[None])
+    return FaceRows(cache, arrays, measured_scale(arrays), vary=True)
+
+
+@pytest.fixture
+def face_encoder(new_parts: Callable[[], Parts]) -> FaceEncoder:
+    return new_parts()[0].face_encoder
+
+
+def test_stage_one_reads_the_landmarks(
+    face_encoder: FaceEncoder, rows: FaceRows, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = {k: v.clone() for k, v in face_encoder.state_dict().items()}
+    found = train_regions(
+        face_encoder, rows, rows, tmp_path / "run", epochs=40, batch=32, learning_rate=3e-3
+    )
+    assert found["eval_expression_WAR"] > 0.95
+    after = face_encoder.state_dict()
+    changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert changed
+    assert not any(name.startswith("vision_tower") for name in changed)
+    assert {name.split(".")[0] for name in changed} == {"mm_projector", "region_attention"}
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
+    assert "Warning" not in captured.err
+    # A finished run is read, not trained: a blank encoder comes to the same figures.
+    for parameter in face_encoder.parameters():
+        torch.nn.init.zeros_(parameter)
+    again = train_regions(
+        face_encoder, rows, rows, tmp_path / "run", epochs=40, batch=32, learning_rate=3e-3
+    )
+    assert again["eval_loss"] == pytest.approx(found["eval_loss"], abs=1e-4)
+
+
+def test_the_stage_needs_no_label_in_particular(face_encoder: FaceEncoder, rows: FaceRows) -> None:
+    stage = RegionStage(face_encoder, rows.arrays.measured.shape[1])
+    row = {name: value[None] for name, value in rows[0].items()}
+    outputs = stage(**row)
+    assert outputs["loss"].isfinite()
+    assert set(outputs["logits"]) == {
+        "expression", "votes", "age", "attributes", "fake", "measured",
+    }  # fmt: skip
