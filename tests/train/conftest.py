@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from skimage import data
-from transformers import LlamaConfig, PreTrainedTokenizerFast, ResNetConfig
+from transformers import LlamaConfig, PreTrainedTokenizerFast, ResNetConfig, Trainer
 
 from facellava import checkpoint
 from facellava.config import IMAGE_TOKEN, VIDEO_TOKEN, FaceLlavaConfig
@@ -34,6 +30,7 @@ from facellava.faces import Face, canonical_face, find_faces
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.tasks import TASKS, Label
+from train import encoder, features, nano
 from train.augment import recolour
 from train.encoder import EncoderSettings
 from train.face_arrays import FaceArrays, face_arrays
@@ -52,22 +49,6 @@ REASONS = (
 )
 
 
-# Runs in a process of its own, so that it can be killed.
-CHILD = """
-import json, sys
-from pathlib import Path
-from train.encoder import EncoderSettings
-from train.nano import NanoSettings, train_nano
-
-settings = json.loads(sys.argv[3])
-encoder = settings.pop("encoder")
-shares = tuple(encoder.pop("shares"))
-train_nano(
-    Path(sys.argv[1]),
-    Path(sys.argv[2]),
-    NanoSettings(encoder=EncoderSettings(**encoder, shares=shares), **settings),
-)
-"""
 MINI = NanoSettings(
     encoder=EncoderSettings(pictures=32, batch=8, round_pictures=8),
     aside_share=0.2,
@@ -226,23 +207,33 @@ def new_parts(mini_tokenizer: PreTrainedTokenizerFast, mini_arrays: FaceArrays) 
     return make
 
 
+class Stopped(BaseException):
+    """A stop at a bad moment, which nothing on the way may catch."""
+
+
 @pytest.fixture(scope="session")
 def resumed_run(
     mini_corpus: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, NanoSettings]:
-    """A run's folder and settings: killed while the encoder was trained, then gone on with."""
+    """A run's folder and settings: stopped in the encoder and in both stages, then gone on with."""
     out = tmp_path_factory.mktemp("run") / "out"
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(mini_corpus), str(out), json.dumps(asdict(MINI))],
-        cwd=Path(__file__).parents[2],
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 250
-    while not (out / "encoder_run" / "state.safetensors").exists():
-        assert child.poll() is None, "training ended before its first checkpoint"
-        assert time.monotonic() < deadline, "no checkpoint of the encoder"
-        time.sleep(0.02)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+
+    def stop_within(owner: object, name: str) -> None:
+        """Start the run, and break it off when this has been called once."""
+        real = getattr(owner, name)
+
+        def once_then_stop(*arguments: Any, **settings: Any) -> None:
+            real(*arguments, **settings)
+            raise Stopped
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+            patch.setattr(owner, name, once_then_stop)
+            train_nano(mini_corpus, out, MINI)
+
+    stop_within(encoder, "_save")
+    stop_within(features.np, "save")
+    stop_within(nano, "train_regions")
+    stop_within(Trainer, "_save_checkpoint")
+    stop_within(nano, "train_instructions")
     train_nano(mini_corpus, out, MINI)
     return out, MINI
