@@ -287,8 +287,8 @@ def train_nano_command(
     out: Annotated[Path, typer.Option(help="Folder of the run; the weights come to OUT/nano.")],
     pictures: Annotated[
         int, typer.Option(help="Pictures the encoder's pre-training sees.")
-    ] = 480_000,
-    epochs: Annotated[float, typer.Option(help="Epochs of stage 2.")] = 2.0,
+    ] = 420_000,
+    epochs: Annotated[float, typer.Option(help="Epochs of stage 2.")] = 1.35,
 ) -> None:
     """Train the embedded model; run it again after a stop and it goes on."""
     # peft pulls it in with the trainer, and it complains of a kernel that nothing here uses.

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 class EncoderSettings:
     """What a run of the encoder's pre-training is made of."""
 
-    pictures: int = 300_000
+    pictures: int = 420_000
     """Pictures seen in all; the learning rate follows one cycle over them."""
     batch: int = 96
     learning_rate: float = 2e-3

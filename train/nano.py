@@ -53,8 +53,8 @@ class NanoSettings:
     """Of the training split, by person: never trained on, used to watch and to calibrate."""
     variants: int = 2
     """How often each face's features are cached, in other light and position."""
-    region_epochs: float = 4.0
-    instruct_epochs: float = 2.0
+    region_epochs: float = 3.0
+    instruct_epochs: float = 1.35
     width: int = 256
     layers: int = 4
     heads: int = 4
