@@ -14,6 +14,7 @@ from facellava.faces import Face, find_faces
 from facellava.faces.overlay import draw_overlay
 from serve.panels import as_markdown, close_up, weak_reasons
 
+LONGEST_HEADLINE: Final = 80  # characters
 MAX_TURNS: Final = 4  # earlier turns that the model is shown
 
 
@@ -59,7 +60,9 @@ class Exchange:
         """The two messages that the chat shows, as Markdown."""
         lead, mark, reasons = self.text.strip().partition(". ")
         words = as_markdown(lead + mark.strip())
-        parts = [f"**{words}** {as_markdown(reasons)}".strip() if mark else words]
+        # The list of forty attributes is a lead too, and no headline.
+        opening = f"**{words}**" if mark and len(lead) <= LONGEST_HEADLINE else words
+        parts = [f"{opening} {as_markdown(reasons)}".strip()]
         parts += [f"*{as_markdown(note)}*" for note in self._notes()]
         said = "\n\n".join(part for part in parts if part) or "…"
         return [
