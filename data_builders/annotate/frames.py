@@ -94,7 +94,7 @@ _NO_SIGN: Final = (
     "The signs are weak. {A} and {b}.",
     "No strong sign stands out: {a} and {b}.",
     "This is hard to measure. {A}, and {b}.",
-    "The face shows it only a little: {a}, and {b}.",
+    "The measurements show it only a little: {a}, and {b}.",
     "What can be measured does not decide it. {A} and {b}.",
 )
 NO_SIGN: Final[dict[str, tuple[str, ...]]] = {
@@ -106,10 +106,10 @@ NO_SIGN: Final[dict[str, tuple[str, ...]]] = {
     ),
     "attributes": (
         "I read this from the picture. {A} and {b}.",
-        "No measurement bears on this. Of the face I can say that {a} and {b}.",
+        "No measurement settles this. Of the face I can say that {a} and {b}.",
         "This is hard to measure. {A}, and {b}.",
         "What can be measured does not decide it. {A} and {b}.",
-        "I see this rather than measure it. What I can measure is that {a} and {b}.",
+        "I see this in the picture. What was measured is that {a} and {b}.",
         "The picture says so. Measured are other things: {a} and {b}.",
     ),
     "deepfake": (*_NO_SIGN, "I judge the picture as a whole. {A} and {b}."),
