@@ -113,6 +113,8 @@ def ask(
 
     facellava ask photo.jpg -q "How does she feel, and how can you tell?"
     """
+    from tqdm import tqdm
+
     from facellava.gallery import ask_photos, photo_paths, trouble
     from facellava.predictor import FaceLlava, canonical_question
     from facellava.terminal import show_answer
@@ -138,14 +140,16 @@ def ask(
     for path, outcome in results:
         if isinstance(outcome, FacellavaError):
             failed = True
-            typer.echo(trouble(path, outcome), err=True)
+            with tqdm.external_write_mode():
+                typer.echo(trouble(path, outcome), err=True)
             printed.append({"photo": str(path), "error": str(outcome)})
             continue
         failed |= any(answer.unreadable for answer in outcome)
         for answer in outcome:
             printed.append({"photo": str(path), **answer.to_dict()})
             if not as_json:
-                show_answer(path, answer, several=len(paths) > 1 or len(outcome) > 1)
+                with tqdm.external_write_mode():
+                    show_answer(path, answer, several=len(paths) > 1 or len(outcome) > 1)
     if as_json:
         typer.echo(json.dumps(printed, indent=2))
     if failed:
