@@ -15,7 +15,7 @@ from facellava.faces.overlay import draw_overlay
 from serve.panels import as_markdown, close_up, weak_reasons
 
 LONGEST_HEADLINE: Final = 80  # characters
-MAX_TURNS: Final = 4  # earlier turns that the model is shown
+MAX_TURNS: Final = 1  # earlier turns that the model is shown: as many as nano was trained with
 
 
 class Answerer(Protocol):
