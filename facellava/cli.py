@@ -51,8 +51,14 @@ CropFlag = Annotated[
 
 
 def main() -> None:
-    """Run the command line; every expected trouble is one sentence on stderr."""
-    logging.basicConfig(level=os.environ.get("FACELLAVA_LOG", "WARNING"), format="%(message)s")
+    """Run the command line; every expected trouble is one sentence on stderr.
+
+    Typer itself ends quietly on Ctrl-C (130) and where the reader of a pipe has gone (1).
+    """
+    level = os.environ.get("FACELLAVA_LOG", "WARNING").upper()
+    if level not in logging.getLevelNamesMapping():
+        fail(f"FACELLAVA_LOG is {level!r}; use DEBUG, INFO, WARNING or ERROR.", code=2)
+    logging.basicConfig(level=level, format="%(message)s")
     if isinstance(sys.stdout, TextIOWrapper):
         # A terminal without our bars, or a file name that is no text, is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -60,12 +66,6 @@ def main() -> None:
         app()
     except FacellavaError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        fail("Stopped.", code=130)
-    except BrokenPipeError:
-        # The reader of our output has gone; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

@@ -400,10 +400,19 @@ def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
         assert done.stdout == f"facellava {__version__}\n"
 
 
+def test_a_level_of_logging_that_is_none(
+    facellava: Facellava, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACELLAVA_LOG", "loud")
+    done = facellava("--version")
+    assert (done.code, done.out) == (2, "")
+    assert done.trouble == ["FACELLAVA_LOG is 'LOUD'; use DEBUG, INFO, WARNING or ERROR."]
+
+
 def test_from_the_shell_nothing_but_the_answer_is_heard(
     photo: Path, reciting_checkpoint: Path
 ) -> None:
-    """A process of its own: no library complains on stderr, and a closed pipe is no trouble."""
+    """A process of its own: no library complains on stderr."""
     command = [
         sys.executable, "-c", "from facellava.cli import main; main()",
         "ask", str(photo), "--task", "age", "--model", str(reciting_checkpoint),
