@@ -290,16 +290,26 @@ def pack(tmp_path: Path, astronaut: NDArray[np.uint8]) -> Path:
     return path
 
 
-def test_eval_writes_its_report(
-    facellava: Facellava, pack: Path, reciting_checkpoint: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "deep" / "report.json"
-    done = facellava(
-        "eval", "run", "--benchmark", "fer2013", "--data", pack, "--split", "validation",
-        "--json", out, "--model", reciting_checkpoint, "--explanations",
-    )  # fmt: skip
+@pytest.fixture
+def evaluation(pack: Path, reciting_checkpoint: Path, tmp_path: Path) -> dict[str, object]:
+    """Options of an evaluation that goes well."""
+    return {
+        "--benchmark": "fer2013",
+        "--data": pack,
+        "--split": "validation",
+        "--json": tmp_path / "deep" / "report.json",
+        "--model": reciting_checkpoint,
+    }
+
+
+def words(options: dict[str, object]) -> list[object]:
+    return ["eval", "run", *(word for pair in options.items() for word in pair)]
+
+
+def test_eval_writes_its_report(facellava: Facellava, evaluation: dict[str, Any]) -> None:
+    done = facellava(*words(evaluation), "--explanations")
     assert done.code == 0, done.err
-    report = json.loads(out.read_text())
+    report = json.loads(evaluation["--json"].read_text())
     assert json.loads(done.out) == report
     assert (report["benchmark"], report["split"]) == ("fer2013", "validation")
     assert (report["n"], report["parse_failures"]) == (4, 0)
@@ -307,59 +317,34 @@ def test_eval_writes_its_report(
     assert report["metrics"] == report["baseline"] == {"WAR": 0.75, "UAR": 0.5}
     claims = report["claims"]
     assert claims["supported"] + claims["contradicted"] + claims["unmeasurable"] == 8
-    fewer = facellava(
-        "eval", "run", "--benchmark", "fer2013", "--data", pack, "--split", "validation",
-        "--json", out, "--model", reciting_checkpoint, "--limit", 2,
-    )  # fmt: skip
-    assert json.loads(fewer.out)["n"] == 2
-    assert "claims" not in json.loads(fewer.out)
+    fewer = json.loads(facellava(*words(evaluation), "--limit", 2).out)
+    assert fewer["n"] == 2
+    assert "claims" not in fewer
 
 
 @pytest.mark.parametrize(
-    ("change", "code", "said"),
+    ("option", "value", "code", "said"),
     [
-        ({"--benchmark": "lfw"}, 2, "'lfw'"),
-        ({"--split": "train"}, 1, "test, validation"),
-        ({"--data": "absent.parquet"}, 1, "absent.parquet"),
-        ({"--limit": "-3"}, 2, "--limit"),
-        ({"--model": "absent"}, 1, "absent"),
+        ("--benchmark", "lfw", 2, "'lfw'"),
+        ("--split", "train", 1, "test, validation"),
+        ("--data", "absent.parquet", 1, "absent.parquet"),
+        ("--limit", "-3", 2, "--limit"),
+        ("--model", "absent", 1, "absent"),
+        ("--json", Path(__file__) / "report.json", 1, "cannot be written"),
     ],
-    ids=["benchmark", "split", "data", "limit", "model"],
 )
 def test_an_evaluation_that_cannot_be(
     facellava: Facellava,
-    pack: Path,
-    reciting_checkpoint: Path,
-    tmp_path: Path,
-    change: dict[str, str],
+    evaluation: dict[str, Any],
+    option: str,
+    value: object,
     code: int,
     said: str,
 ) -> None:
-    out = tmp_path / "out.json"
-    options = {
-        "--benchmark": "fer2013",
-        "--data": str(pack),
-        "--split": "validation",
-        "--json": str(out),
-        "--model": str(reciting_checkpoint),
-        **change,
-    }
-    done = facellava("eval", "run", *[word for pair in options.items() for word in pair])
+    done = facellava(*words(evaluation | {option: value}))
     assert (done.code, done.out) == (code, "")
     assert said in done.err
-    assert not out.exists()
-
-
-def test_a_report_that_cannot_be_written(
-    facellava: Facellava, pack: Path, reciting_checkpoint: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("x")
-    done = facellava(
-        "eval", "run", "--benchmark", "fer2013", "--data", pack, "--split", "validation",
-        "--json", tmp_path / "file" / "out.json", "--model", reciting_checkpoint,
-    )  # fmt: skip
-    assert (done.code, done.out) == (1, "")
-    assert "cannot be written" in done.err
+    assert not evaluation["--json"].exists()
 
 
 @pytest.mark.parametrize("command", ["run", "blends"])
