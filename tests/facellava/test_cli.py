@@ -90,18 +90,8 @@ def test_json_is_all_that_stdout_holds(
     facellava: Facellava, photo: Path, noise: Path, reciting_checkpoint: Path, tmp_path: Path
 ) -> None:
     absent = tmp_path / "absent.jpg"
-    done = facellava(
-        "ask",
-        photo,
-        noise,
-        absent,
-        photo,
-        "--task",
-        "age",
-        "--json",
-        "--model",
-        reciting_checkpoint,
-    )
+    asked = ["ask", photo, noise, absent, photo, "--task", "age", "--json"]
+    done = facellava(*asked, "--model", reciting_checkpoint)
     assert done.code == 1
     answers: list[dict[str, Any]] = json.loads(done.out)
     assert [Path(answer["photo"]).name for answer in answers] == [
