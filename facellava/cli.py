@@ -195,7 +195,10 @@ def faces(
 @app.command()
 def chat(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; the next free one if it is taken.")] = 7860,
+    port: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(help="Port; without it, the first free one from 7860 on."),
+    ] = None,
     model: ModelOption = None,
 ) -> None:
     """Open the chat page on this machine."""
@@ -231,7 +234,7 @@ def demo(
     if page:
         from serve.chat import launch
 
-        launch(model, host="127.0.0.1", port=7860)
+        launch(model)
 
 
 @build_app.command("run")

@@ -87,7 +87,7 @@ class _Page:
             placeholder="Drop a photo here\nor click to choose one",
             elem_id="fl-photo",
         )
-        gr.HTML(panels.TOO_LARGE)
+        gr.HTML(panels.TOO_LARGE, js_on_load=panels.SIZE_CHECK)
         self.status = gr.HTML("", elem_id="fl-status")
         self.gallery = gr.Gallery(
             label="Faces: choose one",
@@ -356,7 +356,6 @@ def open_page(model: Answerer, host: str = "127.0.0.1", port: int | None = None)
             mcp_server=False,
             theme=_theme(),
             css_paths=Path(__file__).with_name("chat.css"),
-            head=panels.SIZE_CHECK,
         )
         if host in LOOPBACK:
             # Another site's page must not reach this one by a name that it points here.

@@ -44,7 +44,8 @@ TOO_LARGE: Final = (
     '<p id="fl-too-large" class="fl-warning" role="alert" hidden>The file has more than '
     f"{MAX_BYTES // 2**20} MiB; give a smaller photo.</p>"
 )
-SIZE_CHECK: Final = """<script>
+SIZE_CHECK: Final = """
+const warning = element.querySelector("#fl-too-large");
 for (const [kind, files] of [
   ["change", (event) => event.target.files],
   ["drop", (event) => event.dataTransfer?.files],
@@ -54,11 +55,12 @@ for (const [kind, files] of [
     const given = [...(files(event) ?? [])];
     if (!given.length) return;
     const tooLarge = given.some((file) => file.size > LIMIT);
-    document.getElementById("fl-too-large").hidden = !tooLarge;
+    warning.hidden = !tooLarge;
     if (tooLarge) { event.preventDefault(); event.stopImmediatePropagation(); }
   }, true);
 }
-</script>""".replace("LIMIT", str(MAX_BYTES))
+warning.dataset.watching = "yes";
+""".replace("LIMIT", str(MAX_BYTES))
 LEGEND: Final = (
     '<p class="fl-quiet">Box and 68 landmarks of the chosen face. After an answer: the regions '
     "that its reasons speak of, and how much the model looked at each region.</p>"

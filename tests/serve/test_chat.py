@@ -191,6 +191,7 @@ def test_a_huge_file_is_refused_before_it_is_sent(
     new_page: Callable[..., Page], photos: Path
 ) -> None:
     page = new_page()
+    expect(page.locator("#fl-too-large[data-watching]")).to_be_attached()
     upload(page, photos / "huge.jpg")
     expect(page.get_by_role("alert").filter(has_text="more than 32 MiB")).to_be_visible()
     upload(page, photos / "one.png")
