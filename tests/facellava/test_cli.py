@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
     def trouble(self) -> list[str]:
         """The lines on stderr but for progress bars, which return the carriage."""
         lines = [line.strip() for line in re.split(r"[\n\r]", self.err)]
-        return [line for line in lines if line and "photo]" not in line]
+        return [line for line in lines if line and not re.search(r"photo(/s)?\]", line)]
 
 
 Facellava = Callable[..., Outcome]
