@@ -127,6 +127,8 @@ def ask(
     paths = photo_paths(photos)
     if overlay is not None and len(paths) > 1:
         raise typer.BadParameter("--overlay is for one photo.")
+    if overlay is not None and overlay.suffix.lower() != ".png":
+        raise typer.BadParameter(f"The overlay is a PNG; name it .png instead of '{overlay}'.")
     results = ask_photos(
         FaceLlava.load(model),
         paths,
@@ -147,6 +149,9 @@ def ask(
         failed |= any(answer.unreadable for answer in outcome)
         for answer in outcome:
             printed.append({"photo": str(path), **answer.to_dict()})
+            if as_json and answer.unreadable:
+                with tqdm.external_write_mode():
+                    typer.echo(f"{path}: the answer cannot be read.", err=True)
             if not as_json:
                 with tqdm.external_write_mode():
                     show_answer(path, answer, several=len(paths) > 1 or len(outcome) > 1)
@@ -173,6 +178,8 @@ def faces(
     paths = photo_paths(photos)
     if overlay is not None and len(paths) > 1:
         raise typer.BadParameter("--overlay is for one photo.")
+    if overlay is not None and overlay.suffix.lower() != ".png":
+        raise typer.BadParameter(f"The overlay is a PNG; name it .png instead of '{overlay}'.")
     printed: list[dict[str, Any]] = []
     failed = False
     for path in paths:

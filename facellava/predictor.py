@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Literal, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import TextIteratorStreamer
+from transformers import StoppingCriteriaList, TextIteratorStreamer
 
 from facellava import checkpoint
 from facellava.answer import Answer
@@ -180,17 +180,22 @@ class FaceLlava:
             self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True
         )
         failures: list[BaseException] = []
+        left = Event()
 
         def write() -> None:
             try:
-                self._run_generate(encoded, MAX_NEW_TOKENS, streamer)
+                self._run_generate(encoded, MAX_NEW_TOKENS, streamer, left)
             except BaseException as error:  # handed to the reader below, never lost
                 failures.append(error)
                 streamer.end()
 
         writer = Thread(target=write, daemon=True)
         writer.start()
-        yield from (piece for piece in streamer if piece)
+        try:
+            yield from (piece for piece in streamer if piece)
+        finally:
+            # A reader that goes away ends the writing too.
+            left.set()
         writer.join()
         if failures:
             raise failures[0]
@@ -261,12 +266,18 @@ class FaceLlava:
         encoded: Mapping[str, torch.Tensor],
         max_new_tokens: int,
         streamer: TextIteratorStreamer | None,
+        left: Event | None = None,
     ) -> torch.Tensor:
+        def reader_left(input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
+            gone = left is not None and left.is_set()
+            return torch.full((input_ids.shape[0],), gone, device=input_ids.device)
+
         ids: torch.Tensor = self.model.generate(
             **encoded,
             do_sample=False,
             max_new_tokens=max_new_tokens,
             streamer=streamer,
+            stopping_criteria=StoppingCriteriaList([reader_left]),
             pad_token_id=self.processor.tokenizer.pad_token_id,
             eos_token_id=self.processor.tokenizer.eos_token_id,
         )
@@ -308,7 +319,7 @@ def canonical_question(question: str | None, task: str | None) -> str:
     """
     if (question is None) == (task is None):
         raise BadModelInput(
-            "Give a question, or a task with --task: one of "
+            "Give a question, or a task with --task, and not both: one of "
             + ", ".join(name for name in TASKS if TASKS[name].scored_words)
             + "."
         )
