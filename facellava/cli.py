@@ -6,6 +6,7 @@ stdout, progress and trouble to stderr. Exit code 1: an item failed. Exit code 2
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -59,6 +60,9 @@ def main() -> None:
     if level not in logging.getLevelNamesMapping():
         fail(f"FACELLAVA_LOG is {level!r}; use DEBUG, INFO, WARNING or ERROR.", code=2)
     logging.basicConfig(level=level, format="%(message)s")
+    # Importing torch and transformers makes a million objects that all stay; walking them again and
+    # again costs almost a second of `ask`.
+    gc.set_threshold(200_000, 20, 20)
     if isinstance(sys.stdout, TextIOWrapper):
         # A terminal without our bars, or a file name that is no text, is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
