@@ -17,6 +17,7 @@ import logging
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -172,13 +173,18 @@ def _tokenizer(corpus: Path, folder: Path) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
+def _without_path(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "_name_or_path"}
+
+
 def nano_model(
     encoder: Path, tokenizer: PreTrainedTokenizerBase, train: FaceArrays, settings: NanoSettings
 ) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
     """Nano with its trained encoder and everything else from scratch."""
     points = train.landmarks
     config = FaceLlavaConfig(
-        vision_config=AutoConfig.from_pretrained(encoder),
+        # As a plain table without the folder's name, which is nobody's business later.
+        vision_config=_without_path(AutoConfig.from_pretrained(encoder).to_dict()),
         text_config=LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=settings.width,
