@@ -27,11 +27,14 @@ from tqdm import tqdm
 from transformers import AutoModel, ResNetConfig
 
 from facellava.errors import BadCheckpoint
+from facellava.image_processor import FaceLlavaImageProcessor
 from train.augment import erase, move, recolour, roughen
 from train.face_arrays import FaceArrays
 from train.heads import FaceHeads, figures, losses, measured_scale
 
 logger = logging.getLogger(__name__)
+
+IMAGE_PROCESSOR = FaceLlavaImageProcessor()
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,9 @@ class SupervisedEncoder(nn.Module):
 
 
 def to_pixel_values(pixels: NDArray[np.uint8]) -> Tensor:
-    """(B, S, S, 3) uint8 to (B, 3, S, S) float32 in [-1, 1], as the image processor does."""
-    # A copy: arrays mapped from disk are read-only, and torch warns about those.
-    values = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float()
-    return values.div_(127.5).sub_(1.0).contiguous(memory_format=torch.channels_last)
+    """(B, S, S, 3) uint8 to (B, 3, S, S) float32 by the image processor that answers use too."""
+    values = torch.from_numpy(IMAGE_PROCESSOR.normalise(pixels))
+    return values.contiguous(memory_format=torch.channels_last)
 
 
 def batches(
