@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from facellava.config import FaceLlavaConfig
 from facellava.errors import BadModelInput
-from facellava.regions import N_LANDMARKS, REGIONS
+from facellava.regions import LARGEST_COORDINATE, N_LANDMARKS, REGIONS
 
 # The published checkpoint's names of our regions, in the same order.
 REGION_LAYER_NAMES: Final[dict[str, str]] = {
@@ -38,8 +38,6 @@ REGION_LAYER_NAMES: Final[dict[str, str]] = {
     "outer_lips": "lips",
     "inner_lips": "teeth",
 }
-# Points may leave the crop a little; values beyond this are pixels, not fractions of a crop.
-LARGEST_COORDINATE: Final = 4.0
 
 
 class Enriched(NamedTuple):

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 N_LANDMARKS: Final = 68
+# Points may leave the crop a little; values beyond this are pixels, not fractions of a crop.
+LARGEST_COORDINATE: Final = 4.0
 
 REGIONS: Final[dict[str, slice]] = {
     "face": slice(0, 17),
