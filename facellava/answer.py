@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from facellava.evidence import Evidence
+from facellava.conversation import FaceItem
+from facellava.errors import BadModelInput, UnreadableAnswer
+from facellava.evidence import Evidence, verify
 from facellava.faces import Face
-from facellava.tasks import Label
+from facellava.faces.clips import apex
+from facellava.probabilities import calibrate
+from facellava.tasks import Label, Verdict, parse_answer
 
 Probabilities = dict[str, float]
+# Verdicts that no human-coded data stands behind.
+WEAK_TASKS = frozenset({"action_units"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,3 +78,64 @@ class Answer:
                 "weak": self.face.weak,
             },
         }
+
+
+def read_answer(
+    question: str,
+    text: str,
+    verdict: Verdict | UnreadableAnswer,
+    item: FaceItem,
+    table: Probabilities,
+    calibration: Mapping[str, float],
+) -> Answer:
+    """The whole answer, with its reasons measured again, whoever generated the text.
+
+    Args:
+        question: as asked.
+        text: the model's words.
+        verdict: what :func:`verdict_of` says of them.
+        item: the face or clip that was asked about.
+        table: probability of each label, as `facellava.probabilities` makes it; may be empty.
+        calibration: the checkpoint's temperature per task.
+
+    Raises:
+        BadModelInput: the item holds no faces of `facellava.faces`.
+    """
+    face = measured_face(item)
+    if isinstance(verdict, UnreadableAnswer):
+        return Answer(question=question, text=text, face=face, unreadable=str(verdict))
+    exclusive = isinstance(verdict.label, str | int)
+    temperature = calibration.get(verdict.task, 1.0)
+    return Answer(
+        question=question,
+        text=text,
+        face=face,
+        task=verdict.task,
+        label=verdict.label,
+        explanation=verdict.reasons,
+        raw=table,
+        calibrated=calibrate(table, temperature, exclusive=exclusive),
+        evidence=tuple(verify(verdict.reasons, face)),
+        weak=face.weak or verdict.task in WEAK_TASKS,
+    )
+
+
+def verdict_of(text: str) -> Verdict | UnreadableAnswer:
+    """What the text says, or why it cannot be read."""
+    try:
+        return parse_answer(text)
+    except UnreadableAnswer as error:
+        return error
+
+
+def measured_face(item: FaceItem) -> Face:
+    """The face whose measurements check the answer: of a clip, its apex frame.
+
+    Raises:
+        BadModelInput: not faces of `facellava.faces`.
+    """
+    frames = item if isinstance(item, Sequence) else [item]
+    faces = [face for face in frames if isinstance(face, Face)]
+    if len(faces) != len(frames):
+        raise BadModelInput("Ask about faces that facellava.faces found.")
+    return faces[apex(faces)]

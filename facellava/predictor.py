@@ -20,23 +20,20 @@ from numpy.typing import NDArray
 from transformers import StoppingCriteriaList, TextIteratorStreamer
 
 from facellava import checkpoint
-from facellava.answer import Answer
+from facellava.answer import Answer, read_answer, verdict_of
 from facellava.conversation import FaceItem, Message, Turn, face_conversation
-from facellava.errors import BadModelInput, NoFaceFound, UnreadableAnswer
-from facellava.evidence import verify
+from facellava.errors import BadModelInput, NoFaceFound
 from facellava.faces import Face, find_faces, read_photo
-from facellava.faces.clips import Track, apex, read_clip, track_faces
+from facellava.faces.clips import Track, read_clip, track_faces
 from facellava.faces.photo import PhotoSource
+from facellava.label_scorer import LabelScorer
 from facellava.model import FaceLlavaForConditionalGeneration
-from facellava.probabilities import LabelScorer, calibrate
 from facellava.processor import FaceLlavaProcessor
-from facellava.tasks import TASKS, Verdict, find_task, parse_answer
+from facellava.tasks import TASKS, Verdict, find_task
 
 MAX_NEW_TOKENS = 320
 # As many as the longest clips that the embedded model was trained on.
 CLIP_FRAMES = 4
-# Verdicts that no human-coded data stands behind.
-WEAK_TASKS = frozenset({"action_units"})
 FaceChoice = Literal["largest", "all"] | int
 Found = TypeVar("Found", Face, Track)
 
@@ -145,12 +142,7 @@ class FaceLlava:
             return []
         conversations = self._conversations(faces, questions, histories)
         texts = self._generate(conversations, faces, max_new_tokens)
-        verdicts: list[Verdict | UnreadableAnswer] = []
-        for text in texts:
-            try:
-                verdicts.append(parse_answer(text))
-            except UnreadableAnswer as error:
-                verdicts.append(error)
+        verdicts = [verdict_of(text) for text in texts]
         tables: list[dict[str, float]] = [{} for _ in texts]
         if probabilities:
             readable = [n for n, verdict in enumerate(verdicts) if isinstance(verdict, Verdict)]
@@ -162,7 +154,7 @@ class FaceLlava:
             for n, table in zip(readable, scored, strict=True):
                 tables[n] = table
         return [
-            self._answer(question, text, verdict, item, table)
+            read_answer(question, text, verdict, item, table, self.model.config.calibration)
             for question, text, verdict, item, table in zip(
                 questions, texts, verdicts, faces, tables, strict=True
             )
@@ -208,12 +200,11 @@ class FaceLlava:
         An unreadable text gives an answer that says so.
         """
         [conversation] = self._conversations([item], [question], [history])
-        try:
-            verdict = parse_answer(text)
-        except UnreadableAnswer as error:
-            return self._answer(question, text, error, item, {})
-        [table] = self.scorer.score([conversation], [item], [verdict])
-        return self._answer(question, text, verdict, item, table)
+        verdict = verdict_of(text)
+        table: dict[str, float] = {}
+        if isinstance(verdict, Verdict):
+            [table] = self.scorer.score([conversation], [item], [verdict])
+        return read_answer(question, text, verdict, item, table, self.model.config.calibration)
 
     @torch.inference_mode()
     def region_attention(self, face: Face) -> NDArray[np.float32]:
@@ -283,32 +274,6 @@ class FaceLlava:
         )
         return ids
 
-    def _answer(
-        self,
-        question: str,
-        text: str,
-        verdict: Verdict | UnreadableAnswer,
-        item: FaceItem,
-        table: dict[str, float],
-    ) -> Answer:
-        face = measured_face(item)
-        if isinstance(verdict, UnreadableAnswer):
-            return Answer(question=question, text=text, face=face, unreadable=str(verdict))
-        temperature = self.model.config.calibration.get(verdict.task, 1.0)
-        exclusive = isinstance(verdict.label, str | int)
-        return Answer(
-            question=question,
-            text=text,
-            face=face,
-            task=verdict.task,
-            label=verdict.label,
-            explanation=verdict.reasons,
-            raw=table,
-            calibrated=calibrate(table, temperature, exclusive=exclusive),
-            evidence=tuple(verify(verdict.reasons, face)),
-            weak=face.weak or verdict.task in WEAK_TASKS,
-        )
-
 
 def canonical_question(question: str | None, task: str | None) -> str:
     """The wording to ask: the user's, or the task's own one.
@@ -345,12 +310,3 @@ def choose(faces: Sequence[Found], choice: FaceChoice) -> list[Found]:
             f"The photo has {len(faces)} face(s), numbered from 0; there is no face {choice}."
         )
     return matching
-
-
-def measured_face(item: FaceItem) -> Face:
-    """The face whose measurements check the answer: of a clip, its apex frame."""
-    frames = item if isinstance(item, Sequence) else [item]
-    faces = [face for face in frames if isinstance(face, Face)]
-    if len(faces) != len(frames):
-        raise BadModelInput("Ask about faces that facellava.faces found.")
-    return faces[apex(faces)]

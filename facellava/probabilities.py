@@ -1,26 +1,23 @@
-"""Probabilities of labels, from token scores over a task's closed set.
+"""Probabilities of labels: what a model has to read again, and how its scores become a table.
 
-The lead of the answer is given to the model again, and the scores at the places where it had to
-choose a label are renormalised over the labels that could stand there. So prose and JSON answers
-are scored alike, with one more forward pass. A tokenizer that splits label words into several
-tokens is scored too: there the whole leads are, one row a label.
+The lead of the answer is read again, and the scores at the places where the model had to choose a
+label are renormalised over the labels that could stand there. So prose and JSON answers are scored
+alike. A tokenizer that splits label words into several tokens is served too: there the whole leads
+are read, one a label. Who reads is another matter: the library's own model
+(`facellava.label_scorer`) or a serving engine that returns scores of chosen tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from facellava.conversation import FaceItem, Message, frames_of
-from facellava.model import FaceLlavaForConditionalGeneration
-from facellava.processor import EncodedText, FaceLlavaProcessor
 from facellava.tasks import TASKS, Task, Verdict
 
-Conversation = Sequence[Message]
-ROWS = 64
 YES, NO = " yes", " no"
 # What may stick to a word of a list: a tokenizer may hold " yes," as one token.
 MARKS = ("", ",", ".")
@@ -32,68 +29,65 @@ class ScoredEnding:
 
     Attributes:
         ids: their tokens.
-        logs: (len(ids) + 1, V) log-probabilities, from before the first token to behind the last.
+        logs: (len(ids) + 1, K) log-probabilities, from before the first token to behind the last.
+        columns: which column of `logs` belongs to which token; None where K is the vocabulary.
     """
 
     ids: list[int]
     logs: Tensor
+    columns: Mapping[int, int] | None = None
+
+    def at(self, place: int, tokens: Sequence[int]) -> Tensor:
+        """Log-probability of each of the tokens to be number `place`: (len(tokens),)."""
+        where = tokens if self.columns is None else [self.columns[token] for token in tokens]
+        return self.logs[place, list(where)]
 
     @property
     def total(self) -> Tensor:
         """The log-probability of all the words, a scalar."""
-        return self.logs[:-1].gather(1, torch.tensor(self.ids)[:, None]).sum()
+        return torch.cat([self.at(place, [token]) for place, token in enumerate(self.ids)]).sum()
 
 
 Endings = list[str]
 Reader = Callable[[list[ScoredEnding]], dict[str, float]]
 
 
-class LabelScorer:
-    """Scores the labels of answers that were given.
+@dataclass(frozen=True, eq=False)
+class ScorePlan:
+    """How one answer's labels are scored.
 
-    Args:
-        model: in evaluation mode.
-        processor: of the same checkpoint.
+    Attributes:
+        endings: texts behind the prompt that the model has to read; empty where nothing is scored.
+        token_ids: besides the endings' own tokens, those whose scores are needed at every place.
+        read: the endings' scores, in order, to the probability of each label.
     """
 
-    def __init__(
-        self, model: FaceLlavaForConditionalGeneration, processor: FaceLlavaProcessor
-    ) -> None:
-        self.model, self.processor = model, processor
+    endings: Endings
+    token_ids: list[int]
+    read: Reader
 
-    def score(
-        self,
-        conversations: Sequence[Conversation],
-        items: Sequence[FaceItem],
-        verdicts: Sequence[Verdict],
-    ) -> list[dict[str, float]]:
-        """Probability of each label, one table an answer; empty for refusals.
 
-        Expression, age and deepfake: over the labels, summing to 1. Attributes and action units:
-        of presence, each between 0 and 1.
+def plan(verdict: Verdict, tokenizer: PreTrainedTokenizerBase) -> ScorePlan:
+    """What to let the model read for an answer, and how a table comes from its scores."""
+    task = TASKS[verdict.task]
+    planner = _Planner(tokenizer)
+    if not task.scored_words:
+        return ScorePlan([], [], lambda _: {})
+    if isinstance(verdict.label, dict):
+        return planner.listed(task, verdict.label)
+    if isinstance(verdict.label, tuple):
+        return planner.in_order(task, verdict.label)
+    return planner.one_of(task)
 
-        Args:
-            conversations: up to the question, one face or clip each.
-            items: the faces or clips.
-            verdicts: what was answered.
-        """
-        plans = [self._plan(verdict) for verdict in verdicts]
-        found = self._log_probabilities(conversations, items, [endings for endings, _ in plans])
-        return [read(scored) for (_, read), scored in zip(plans, found, strict=True)]
 
-    def _plan(self, verdict: Verdict) -> tuple[Endings, Reader]:
-        """What to let the model read, and how a table comes from its scores."""
-        task = TASKS[verdict.task]
-        if not task.scored_words:
-            return [], lambda _: {}
-        if isinstance(verdict.label, dict):
-            return self._listed(task, verdict.label)
-        if isinstance(verdict.label, tuple):
-            return self._in_order(task, verdict.label)
-        return self._one_of(task)
+class _Planner:
+    """The three kinds of labels, in one tokenizer's tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.tokenizer = tokenizer
 
     def _ids(self, text: str) -> list[int]:
-        return list(self.processor.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def _single_ids(self, words: Sequence[str]) -> list[int] | None:
         """A token each, or None where the tokenizer splits one of the words."""
@@ -102,64 +96,27 @@ class LabelScorer:
 
     def _token_at(self, text: str, place: int) -> tuple[int, int]:
         """Index and id of the token that holds character number `place`."""
-        encoded = self.processor.tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True
-        )
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         index = next(n for n, (_, end) in enumerate(encoded["offset_mapping"]) if end > place)
         return index, int(encoded["input_ids"][index])
 
-    @torch.inference_mode()
-    def _log_probabilities(
-        self,
-        conversations: Sequence[Conversation],
-        items: Sequence[FaceItem],
-        endings: Sequence[Endings],
-    ) -> list[list[ScoredEnding]]:
-        """Each conversation's endings, scored in batches; the frames are encoded once."""
-        found: list[list[ScoredEnding]] = [[] for _ in endings]
-        rows = [(n, self._ids(ending)) for n, texts in enumerate(endings) for ending in texts]
-        if not rows:
-            return found
-        encoded = self.processor.encode(conversations, items)
-        prompts = [
-            ids[mask == 1].tolist()
-            for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
-        ]
-        frames = [len(frames_of(item)) for item in items]
-        features = self.model.face_encoder.encode_pixels(encoded["pixel_values"]).split(frames)
-        landmarks = encoded["landmarks"].split(frames)
-        for start in range(0, len(rows), ROWS):
-            part = rows[start : start + ROWS]
-            text = self.processor.pad(
-                [EncodedText(prompts[n] + ids) for n, ids in part], side="right"
-            )
-            # Logits are wanted from the last token of the shortest prompt on.
-            skipped = min(len(prompts[n]) for n, _ in part) - 1
-            logits = self.model(
-                **text,
-                image_features=torch.cat([features[n] for n, _ in part]),
-                landmarks=torch.cat([landmarks[n] for n, _ in part]),
-                logits_to_keep=text["input_ids"].shape[1] - skipped,
-            ).logits
-            for row, (n, ids) in enumerate(part):
-                first = len(prompts[n]) - 1 - skipped
-                logs = logits[row, first : first + len(ids) + 1].float().log_softmax(dim=-1)
-                found[n].append(ScoredEnding(ids, logs))
-        return found
-
-    def _one_of(self, task: Task) -> tuple[Endings, Reader]:
+    def one_of(self, task: Task) -> ScorePlan:
         """A single label behind the lead's colon."""
         words = [word.strip() for word in task.scored_words]
         tokens = self._single_ids(task.scored_words)
         if tokens is None:
             # Whole leads: " 3" begins like " 34", so only with its end is it that label.
             labels = [int(word) if word.isdigit() else word for word in words]
-            return [task.lead(label) for label in labels], lambda scored: _shares(
-                words, torch.stack([ending.total for ending in scored])
+            return ScorePlan(
+                [task.lead(label) for label in labels],
+                [],
+                lambda scored: _shares(words, torch.stack([ending.total for ending in scored])),
             )
-        return [f"{task.title}:"], lambda scored: _shares(words, scored[0].logs[-1, tokens])
+        return ScorePlan(
+            [f"{task.title}:"], tokens, lambda scored: _shares(words, scored[0].at(-1, tokens))
+        )
 
-    def _listed(self, task: Task, label: dict[str, bool]) -> tuple[Endings, Reader]:
+    def listed(self, task: Task, label: dict[str, bool]) -> ScorePlan:
         """A list of names with yes or no: the place of each yes or no is scored."""
         lead = task.lead(label)
         yes, no = (
@@ -175,13 +132,16 @@ class LabelScorer:
         def read(scored: list[ScoredEnding]) -> dict[str, float]:
             [ending] = scored
             pairs = torch.stack(
-                [ending.logs[places][:, ids].logsumexp(dim=1) for ids in (yes, no)], dim=1
+                [
+                    torch.stack([ending.at(place, ids).logsumexp(dim=0) for ids in (yes, no)])
+                    for place in places
+                ]
             )
             return dict(zip(label, pairs.softmax(dim=1)[:, 0].tolist(), strict=True))
 
-        return [lead], read
+        return ScorePlan([lead], sorted({*yes, *no}), read)
 
-    def _in_order(self, task: Task, label: tuple[str, ...]) -> tuple[Endings, Reader]:
+    def in_order(self, task: Task, label: tuple[str, ...]) -> ScorePlan:
         """A list of the labels that are present, in fixed order.
 
         Before each label the model chose between it, those that follow, and the list's end. What
@@ -200,20 +160,21 @@ class LabelScorer:
         def read(scored: list[ScoredEnding]) -> dict[str, float]:
             [ending] = scored
             table: dict[str, float] = {}
-            place, goes_on, ended = colon, torch.zeros(()), ending.logs[colon, none]
+            place, goes_on, ended = colon, torch.zeros(()), ending.at(colon, [none])[0]
             for first in firsts:
-                chosen = ending.logs[place, torch.tensor(tokens)[first:]] + goes_on
+                chosen = ending.at(place, tokens[first:]) + goes_on
                 table |= _passing(task.labels[first:], chosen, ended)
                 if first != firsts[-1]:
-                    goes_on, ended = ending.logs[place + 1, [comma, stop]].log_softmax(dim=0)
+                    goes_on, ended = ending.at(place + 1, [comma, stop]).log_softmax(dim=0)
                     place += 2
             return table
 
-        return [f"{task.title}:" + "".join(f" {name}," for name in label)], read
+        ending = f"{task.title}:" + "".join(f" {name}," for name in label)
+        return ScorePlan([ending], [*tokens, none, comma, stop], read)
 
     def _in_order_by_text(
         self, task: Task, label: tuple[str, ...], firsts: Sequence[int]
-    ) -> tuple[Endings, Reader]:
+    ) -> ScorePlan:
         """The same where names are several tokens: each next label as text, with its mark."""
         endings: Endings = []
         for number, first in enumerate(firsts):
@@ -233,7 +194,7 @@ class LabelScorer:
                 )
             return table
 
-        return endings, read
+        return ScorePlan(endings, [], read)
 
 
 def _shares(words: Sequence[str], scores: Tensor) -> dict[str, float]:

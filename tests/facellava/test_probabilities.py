@@ -18,8 +18,9 @@ from facellava import probabilities
 from facellava.checkpoint import new_model
 from facellava.config import FaceLlavaConfig
 from facellava.conversation import FaceCrop, face_conversation
+from facellava.label_scorer import LabelScorer
 from facellava.model import FaceLlavaForConditionalGeneration
-from facellava.probabilities import LabelScorer, calibrate
+from facellava.probabilities import calibrate
 from facellava.processor import EncodedText, FaceLlavaProcessor
 from facellava.tasks import TASKS, Verdict
 
@@ -255,7 +256,7 @@ def test_action_units_against_enumeration_of_all_answers(
     assert sum(map(probability, answers)) == pytest.approx(1)
     scorer = LabelScorer(rigged, processor)  # type: ignore[arg-type]
     if by_text:
-        monkeypatch.setattr(scorer, "_single_ids", lambda words: None)
+        monkeypatch.setattr(probabilities._Planner, "_single_ids", lambda self, words: None)
     for given in answers:
         [table] = scorer.score(
             [face_conversation("image", "Which?")],
