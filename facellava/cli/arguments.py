@@ -1,0 +1,42 @@
+"""Arguments that several commands take, and how their words are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from facellava.predictor import FaceChoice
+
+PhotosArgument = Annotated[
+    list[Path], typer.Argument(help="Photos, or folders of photos.", show_default=False)
+]
+ModelOption = Annotated[
+    Optional[Path],  # noqa: UP045  (typer reads the annotation at run time)
+    typer.Option("--model", help="A checkpoint folder; without it, the embedded model."),
+]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+CropFlag = Annotated[
+    bool, typer.Option("--declared-crop", help="Each picture is one tightly cropped face.")
+]
+
+
+def named_folders(pairs: Sequence[str]) -> list[tuple[str, Path]]:
+    """NAME=FOLDER arguments as the builders take them."""
+    split = [pair.partition("=") for pair in pairs]
+    for pair, (name, _, folder) in zip(pairs, split, strict=True):
+        if not (name and folder):
+            raise typer.BadParameter(f"'{pair}' is not NAME=FOLDER.")
+    return [(name, Path(folder)) for name, _, folder in split]
+
+
+def face_choice(word: str) -> FaceChoice:
+    """The --face option as the predictor takes it."""
+    if word in ("largest", "all"):
+        return word  # type: ignore[return-value]
+    if word.isdecimal():
+        return int(word)
+    raise typer.BadParameter(f"'{word}' is not largest, all or a number.", param_hint="--face")

@@ -1,0 +1,31 @@
+"""`facellava train`: a corpus to weights."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Train the embedded model.", no_args_is_help=True)
+
+
+@app.command("nano")
+def train_nano_command(
+    corpus: Annotated[Path, typer.Option(help="A finished corpus.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; the weights come to OUT/nano.")],
+    pictures: Annotated[
+        int, typer.Option(help="Pictures the encoder's pre-training sees.")
+    ] = 420_000,
+    epochs: Annotated[float, typer.Option(help="Epochs of stage 2.")] = 1.35,
+) -> None:
+    """Train the embedded model; run it again after a stop and it goes on."""
+    # peft pulls it in with the trainer, and it complains of a kernel that nothing here uses.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    from train.encoder import EncoderSettings
+    from train.nano import NanoSettings, train_nano
+
+    logging.getLogger("train").setLevel(logging.INFO)
+    settings = NanoSettings(encoder=EncoderSettings(pictures=pictures), instruct_epochs=epochs)
+    typer.echo(f"The weights are in {train_nano(corpus, out, settings)}")
