@@ -20,6 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from eval.benchmarks import Benchmark
+from eval.served import ServedModel
 from facellava.answer import Answer
 from facellava.errors import BadCorpus, FacellavaError
 from facellava.predictor import FaceLlava
@@ -60,7 +61,7 @@ class Tally:
 def evaluate(
     benchmark: Benchmark,
     records: Iterable[FaceRecord],
-    model: FaceLlava,
+    model: FaceLlava | ServedModel,
     *,
     count: int | None = None,
     explanations: bool = False,

@@ -1,0 +1,104 @@
+"""A model behind an OpenAI-compatible facellava server, asked like one that is loaded here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import openai
+
+from facellava.answer import Answer, read_answer, verdict_of
+from facellava.conversation import Turn, face_conversation
+from facellava.errors import FacellavaError
+from facellava.faces import Face
+from facellava.faces.face_png import data_url, to_png
+
+AT_ONCE: Final = 16  # requests under way; the server batches them
+SECONDS: Final = 300.0
+
+
+class ServedModel:
+    """Answers of a server, in the form that `facellava.predictor.FaceLlava` gives them.
+
+    Faces travel as they were found, landmarks included: the server searches nothing again.
+
+    Args:
+        address: the API's address, ending in /v1.
+        api_key: the server's key; servers without one take any word.
+        model: which of its models; None takes the first that it lists.
+
+    Raises:
+        FacellavaError: no server answers there, or it has no such model.
+    """
+
+    def __init__(self, address: str, api_key: str | None = None, model: str | None = None) -> None:
+        self.address = address
+        self.client = openai.OpenAI(
+            base_url=address, api_key=api_key or "none", timeout=SECONDS, max_retries=4
+        )
+        try:
+            names = [served.id for served in self.client.models.list()]
+        except openai.OpenAIError as error:
+            raise FacellavaError(_why(error, address)) from error
+        if model is not None and model not in names:
+            raise FacellavaError(f"{address} serves no model {model!r}; it has {', '.join(names)}.")
+        self.model = model or names[0]
+
+    def ask_many(
+        self,
+        faces: Sequence[Face],
+        questions: Sequence[str],
+        histories: Sequence[Sequence[Turn]] | None = None,
+        *,
+        probabilities: bool = True,
+    ) -> list[Answer]:
+        """One question a face, many under way at once; see `FaceLlava.ask_many`.
+
+        Raises:
+            FacellavaError: the server refuses, or does not answer.
+        """
+        turns = histories or [()] * len(faces)
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            asked = [
+                pool.submit(self._ask, face, question, history, probabilities)
+                for face, question, history in zip(faces, questions, turns, strict=True)
+            ]
+            return [each.result() for each in asked]
+
+    def _ask(
+        self, face: Face, question: str, history: Sequence[Turn], probabilities: bool
+    ) -> Answer:
+        url = data_url(to_png(face), clip=False)
+        messages: list[Any] = [
+            {**message, "content": _openai_content(message["content"], url)}
+            for message in face_conversation("image", question, history)
+        ]
+        try:
+            reply = self.client.chat.completions.create(
+                model=self.model, messages=messages, extra_body={"answer": probabilities}
+            )
+        except openai.OpenAIError as error:
+            raise FacellavaError(_why(error, self.address)) from error
+        text = (reply.choices[0].message.content or "").strip()
+        given: dict[str, Any] = (reply.model_extra or {}).get("answer") or {}
+        table: dict[str, float] = given.get("probabilities", {}).get("raw", {})
+        return read_answer(question, text, verdict_of(text), face, table, {})
+
+
+def _openai_content(content: Any, url: str) -> Any:
+    """Our parts as OpenAI's: the photo's place becomes its address."""
+    if isinstance(content, str):
+        return content
+    return [
+        {"type": "image_url", "image_url": {"url": url}} if part["type"] == "image" else part
+        for part in content
+    ]
+
+
+def _why(error: openai.OpenAIError, address: str) -> str:
+    if isinstance(error, openai.APIStatusError):
+        body = error.body if isinstance(error.body, dict) else {}
+        said = body.get("message") or f"status {error.status_code}"
+        return f"{address} refuses: {said}"
+    return f"No server answers at {address}; start one with `facellava serve`."
