@@ -2,8 +2,8 @@
 
 1. Upright, at 640 pixels, by HOG (and the named backend, where there is one).
 2. Finer, where the faces found are small or none is found and the photo has the pixels.
-3. At 320 pixels, turned by 30 degrees each way, the surround mirrored: tilted heads, which HOG
-   loses from 45 degrees, and faces cut by the edge, which the mirror makes whole.
+3. At 320 pixels or fewer, turned by 30 degrees each way, the surround mirrored: tilted heads,
+   which HOG loses from 45 degrees, and faces cut by the edge, which the mirror makes whole.
 4. Only where all that found nothing: lower thresholds, and turned by 90 and 180 degrees.
 
 On 110 photos the first look finds 0.995 of the clear faces with no false one; below a threshold
@@ -37,6 +37,10 @@ from facellava.faces.landmarks import fit_landmarks, plausible
 SEARCH_SIDE: Final = 640  # longest side of the picture that is searched, pixels
 SMALL_SIDE: Final = 192  # smaller pictures are magnified to this first
 COARSE_SIDE: Final = 320  # longest side for the turned looks, whose faces are rarely small
+# Beside an upright face, tilted ones are looked for down to half its size: the larger the face,
+# the coarser the look. On 49 photos it finds what the look at 320 pixels does, a tenth faster.
+BESIDE: Final = 0.5
+LEAST_BOX: Final = 40.0  # the smallest face that HOG sees, pixels
 FINE_SIDE: Final = 1280
 CROWD_BOX: Final = 60.0  # faces below this many pixels at 640 call for the finer look
 WEAK_THRESHOLD: Final = -0.3
@@ -127,7 +131,10 @@ def find_faces(
         found, doubtful = found + finer, doubtful + doubtful_finer
     kept = [one for one in found if _seen_again(photo, one, SEEN_AGAIN)]
     if kept:
-        turned = [one for one in _turned(photo, search, TILTS) if _sure_turned(photo, one)]
+        smallest = min(one.extent[2] - one.extent[0] for one in kept)
+        side = min(COARSE_SIDE, round(max(photo.shape[:2]) * LEAST_BOX / (BESIDE * smallest)))
+        beside = _turned(photo, search, TILTS, side)
+        turned = [one for one in beside if _sure_turned(photo, one)]
         found = _largest_first(kept + turned, photo)
     else:
         found = _hidden(photo, search, doubtful + found, TILTS, RIGHT_ANGLES)
