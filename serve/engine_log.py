@@ -21,7 +21,10 @@ _UNKNOWN_MODEL = re.compile(
     r"model type `?face_llava`?|FaceLlava\w+'?\]? (are|is) not supported|Cannot find model module"
 )
 _PLUGIN_FAILED = re.compile(r"Failed to load plugin facellava")
-_ERROR = re.compile(r"(?:^|\s)((?:[\w.]+(?:Error|Exception|Interrupt)|error)\b(?::\s*\S.*)?)$")
+_ERROR = re.compile(
+    r"(?:^|\s)((?:[\w.]*(?:Error|Exception|Interrupt|MissingBackend|BadModelInput|BadCheckpoint)"
+    r"|error)\b(?::\s*\S.*)?)$"
+)
 # What vLLM adds in front: "(EngineCore pid=12) ERROR 11-24 04:51:02 [core.py:123] ".
 _PREFIX = re.compile(r"^\(\w+ pid=\d+\)\s*|^[A-Z]+ \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]+\]\s?")
 # Errors that only say that there was another.

