@@ -22,6 +22,7 @@ from facellava.faces.crop import canonical_face
 from facellava.faces.detectors import overlap
 from facellava.faces.face import Face
 from facellava.faces.find import find_faces
+from facellava.faces.mp4_index import check_mp4_index
 from facellava.faces.photo import MIN_SIDE, read_file
 
 MAX_BYTES: Final = 256 * 1024 * 1024
@@ -29,6 +30,12 @@ MAX_FRAME_PIXELS: Final = 4096 * 2304
 MAX_SECONDS: Final = 600.0
 MAX_FRAMES: Final = 36_000  # ten minutes at 60 frames a second
 CONTAINERS: Final = "mov,matroska,avi,gif,mpegts,mpeg,ogg,flv,asf"
+# What cameras, phones and browsers write; the many other decoders are not met by hostile bytes.
+CODECS: Final = frozenset(
+    {"h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "libvpx", "libvpx-vp9", "mpeg4", "h263"}
+    | {"mpeg1video", "mpeg2video", "mjpeg", "theora", "gif", "flv", "wmv1", "wmv2", "wmv3", "vc1"}
+    | {"msmpeg4", "msmpeg4v2", "msmpeg4v3", "prores", "dvvideo"}
+)
 CLIP_SUFFIXES: Final = frozenset(
     {".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv", ".3gp"}
 )
@@ -130,16 +137,28 @@ def read_clip(source: str | Path | bytes, frames: int = 8) -> Clip:
 
 
 def _open(data: bytes, name: str) -> Any:
+    check_mp4_index(data, name)
+    options = {"format_whitelist": CONTAINERS, "codec_whitelist": ",".join(sorted(CODECS))}
     try:
-        container = av.open(io.BytesIO(data), options={"format_whitelist": CONTAINERS})
+        container = av.open(io.BytesIO(data), options=options)
     except (av.FFmpegError, ValueError) as error:
         raise BadMedia(
             f"{name} is not a clip that can be read, or its index at the end is cut off; "
             "give a whole MP4 or WebM clip."
         ) from error
     if not container.streams.video:
+        found = "sound but no pictures" if container.streams.audio else "no pictures"
         container.close()
-        raise BadMedia(f"{name} has sound but no pictures; give a clip that shows a face.")
+        raise BadMedia(f"{name} has {found}; give a clip that shows a face.")
+    context = container.streams.video[0].codec_context
+    if context.codec.name not in CODECS:
+        container.close()
+        raise BadMedia(
+            f"{name} is encoded as {context.codec.name}, which is not read here; "
+            "save it again as MP4 (H.264)."
+        )
+    # Frames may grow after the header was checked.
+    context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
     return container
 
 
@@ -158,7 +177,8 @@ def _frame_times(data: bytes, name: str) -> tuple[list[float], float]:
                 f"{name} has frames of {width}x{height} pixels; "
                 f"a clip needs at least {MIN_SIDE} a side."
             )
-        if stream.duration:
+        stream_says = bool(stream.duration)
+        if stream_says:
             announced = float(stream.duration * stream.time_base)
         else:
             announced = (container.duration or 0) / av.time_base
@@ -174,7 +194,11 @@ def _frame_times(data: bytes, name: str) -> tuple[list[float], float]:
                         break
         except av.FFmpegError as error:
             logger.warning("%s is damaged (%s); what comes before is used.", name, error)
-    longest = max(announced, max(times, default=0.0) - min(times, default=0.0))
+    span = max(times, default=0.0) - min(times, default=0.0)
+    if not stream_says:
+        # Some containers count their length from zero, though their first frame comes later.
+        announced = max(span, announced - max(0.0, min(times, default=0.0)))
+    longest = max(announced, span)
     if len(times) > MAX_FRAMES or longest > MAX_SECONDS:
         raise MediaTooLarge(
             f"{name} has more than {MAX_SECONDS / 60:.0f} minutes or {MAX_FRAMES} frames; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from facellava.errors import BadMedia, MediaTooLarge
 MAX_BYTES: Final = 32 * 1024 * 1024
 MAX_PIXELS: Final = 50_000_000  # a 48-megapixel phone photo is read, about 350 MB while decoding
 MAX_SIDE: Final = 30_000  # OpenCV's warps count pixels in 16 bits
+# A decoder goes over all pixels for every scan: 60 kB of empty scans took 11 s. Encoders write 10.
+MAX_SCANS: Final = 100
 MIN_SIDE: Final = 16  # dataset faces of 48 pixels are read, icons and tracking pixels are not
 PHOTO_SUFFIXES: Final = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
@@ -27,6 +30,11 @@ PHOTO_SUFFIXES: Final = frozenset(
 # Only plain rasters: no SVG, EPS, PDF or fonts. "JPEG" covers MPO too.
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 ADVICE: Final = "give a JPEG, PNG or WebP photo"
+
+# Markers with a length, and the end: no stuffed byte, restart, filler or second start.
+_SCAN_END: Final = re.compile(rb"\xff[\x02-\xcf\xd9-\xfe]")
+_START_OF_SCAN: Final = 0xDA
+_END_OF_IMAGE: Final = 0xD9
 
 ORIENTATION_TAG: Final = 0x0112
 # EXIF orientation to (transpose first, then flip rows, then flip columns).
@@ -93,8 +101,8 @@ def read_photo(source: PhotoSource) -> NDArray[np.uint8]:
 
     Raises:
         BadMedia: missing, empty, not a picture, cut off, or below 16 pixels a side.
-        MediaTooLarge: more than 32 MiB, 50 million pixels, or 30,000 pixels a side. The size is
-            read from the header, nothing is decoded.
+        MediaTooLarge: more than 32 MiB, 50 million pixels, 30,000 pixels a side, or 100 scans of
+            a JPEG. All is read from headers, nothing is decoded.
     """
     if isinstance(source, np.ndarray):
         return _check_array(source)
@@ -173,7 +181,25 @@ def _decode(data: bytes, name: str) -> NDArray[np.uint8]:
     except Exception as error:
         # Decoders meet hostile bytes here and leave by whatever exception comes to hand.
         raise _damaged(name) from error
+    if _has_scans(data, MAX_SCANS + 1):
+        raise MediaTooLarge(
+            f"{name} is a JPEG of more than {MAX_SCANS} scans; save it again as JPEG or PNG."
+        )
     return _to_rgb(image, name)
+
+
+def _has_scans(data: bytes, count: int) -> bool:
+    """Whether the bytes are a JPEG whose picture is written in `count` scans or more."""
+    if not data.startswith(b"\xff\xd8"):
+        return False
+    place, seen = 2, 0
+    while (found := _SCAN_END.search(data, place)) and found[0][1] != _END_OF_IMAGE:
+        seen += found[0][1] == _START_OF_SCAN
+        if seen >= count:
+            return True
+        # Before the length of a segment nothing can be said of its bytes: they may look like scans.
+        place = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2], "big"))
+    return False
 
 
 def _kind(data: bytes) -> str:
