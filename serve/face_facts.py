@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from facellava.faces import Face
+from facellava.faces import Face, measure
 from facellava.faces.face_png import data_url
 from facellava.regions import REGIONS
 from serve.face_worker import Seen, Sighting
@@ -40,13 +40,14 @@ def face_facts(
     if crop:
         facts["crop"] = data_url(sighting.png, clip=sighting.seconds is not None)
     if measurements:
+        measured = sighting.measurements or measure(sighting.face)
         facts["measurements"] = {
             name: {
                 "value": None if found.value is None else round(found.value, 4),
                 "unit": found.unit,
                 "note": found.note,
             }
-            for name, found in sighting.measurements.items()
+            for name, found in measured.items()
         }
     if sighting.seconds is not None:
         facts["seconds"] = _seconds(sighting.seconds)

@@ -20,6 +20,7 @@ from typing import Any, Final
 from pebble import ProcessExpired, ProcessPool
 
 from facellava.errors import BadMedia, BadModelInput, FacellavaError
+from facellava.faces.clips import apex
 from facellava.faces.face_png import FacePicture, from_png
 from serve import face_worker
 from serve.face_worker import Seen, Sighting
@@ -74,7 +75,7 @@ class FacePool:
         if carried is not None:
             if carried.seconds is not None:
                 raise BadModelInput("A clip's crops were sent as a photo; send them as a video.")
-            return await asyncio.to_thread(_unpacked, carried, data)
+            return _unpacked(carried, data)
         work = partial(face_worker.see_photo, data)
         return await self._once(await _key(data, "image", 1), work, self._settings.photo_seconds)
 
@@ -88,7 +89,7 @@ class FacePool:
         if carried is not None:
             if carried.seconds is None:
                 raise BadModelInput("A photo's crop was sent as a video; send it as an image.")
-            return await asyncio.to_thread(_unpacked, carried, data)
+            return _unpacked(carried, data)
         work = partial(face_worker.see_clip, data, frames)
         return await self._once(
             await _key(data, "video", frames), work, self._settings.clip_seconds
@@ -206,6 +207,7 @@ async def _carried(data: bytes) -> FacePicture | None:
 
 def _unpacked(picture: FacePicture, png: bytes) -> Seen:
     seconds = picture.seconds
-    sighting = Sighting.of(picture.faces, seconds, png=png)
+    index = picture.faces[apex(picture.faces)].index
+    sighting = Sighting(index, picture.faces, seconds, (), None, png)
     duration = seconds[-1] if seconds else 0.0
     return Seen((sighting,), duration=duration, seconds=seconds)

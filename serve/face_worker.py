@@ -33,7 +33,7 @@ class Sighting:
         frames: one face, or the person's face in each usable frame.
         seconds: when each frame is shown; None for a photo's face.
         dropped: of a clip, the frames without this person.
-        measurements: of `face`.
+        measurements: of `face`; None where nobody has asked for them yet.
         png: the face picture (`facellava.faces.face_png`).
     """
 
@@ -41,7 +41,7 @@ class Sighting:
     frames: tuple[Face, ...]
     seconds: tuple[float, ...] | None
     dropped: tuple[DroppedFrame, ...]
-    measurements: dict[str, Measurement]
+    measurements: dict[str, Measurement] | None
     png: bytes
 
     @classmethod
@@ -50,13 +50,11 @@ class Sighting:
         frames: tuple[Face, ...],
         seconds: tuple[float, ...] | None,
         dropped: tuple[DroppedFrame, ...] = (),
-        png: bytes | None = None,
     ) -> Sighting:
         """Measure and pack what was found."""
         item = frames[0] if seconds is None else frames
         face = frames[apex(frames)]
-        packed = to_png(item, seconds) if png is None else png
-        return cls(face.index, frames, seconds, dropped, measure(face), packed)
+        return cls(face.index, frames, seconds, dropped, measure(face), to_png(item, seconds))
 
     @property
     def item(self) -> Face | tuple[Face, ...]:
@@ -145,5 +143,5 @@ def see_clip(data: bytes, frames: int) -> Seen:
 
 
 def as_photo(face: Face) -> Sighting:
-    """A frame's face as if it were a photo's; it is not measured."""
-    return Sighting(face.index, (face,), None, (), {}, to_png(face))
+    """A frame's face as if it were a photo's."""
+    return Sighting(face.index, (face,), None, (), None, to_png(face))
