@@ -11,7 +11,7 @@ BIN := .venv/bin
 
 help:
 	@echo 'make setup   create .venv with everything, for what this machine has'
-	@echo 'make demo    an answer about a sample photo, then the chat page on this machine'
+	@echo 'make demo    serve the embedded model, ask it about a sample photo, open the chat page'
 	@echo 'make test    every test; browser tests need Chromium'
 	@echo 'make lint    ruff and mypy'
 	@echo 'make corpus  build the training corpus from the raw datasets'

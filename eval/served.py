@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Final
 
 import openai
@@ -82,8 +83,10 @@ class ServedModel:
             raise FacellavaError(_why(error, self.address)) from error
         text = (reply.choices[0].message.content or "").strip()
         given: dict[str, Any] = (reply.model_extra or {}).get("answer") or {}
-        table: dict[str, float] = given.get("probabilities", {}).get("raw", {})
-        return read_answer(question, text, verdict_of(text), face, table, {})
+        tables: dict[str, dict[str, float]] = given.get("probabilities", {})
+        answer = read_answer(question, text, verdict_of(text), face, tables.get("raw", {}), {})
+        # The temperatures are the server's.
+        return replace(answer, calibrated=tables.get("calibrated", {}))
 
 
 def _openai_content(content: Any, url: str) -> Any:

@@ -30,6 +30,7 @@ from facellava.conversation import FaceItem
 from facellava.errors import BadModelInput, FacellavaError
 from facellava.faces.face_png import from_png
 from facellava.predictor import FaceLlava
+from serve.scoring import READ_KEY
 
 State = Literal["starting", "ready", "restarting", "stopped", "dead"]
 START_SECONDS: Final = 30.0
@@ -81,8 +82,8 @@ class LibraryEngine:
         """Return when the engine is stopped: it dies only with this process."""
         await self._stopped.wait()
 
-    async def stop(self) -> None:
-        """End it and remove its socket."""
+    async def stop(self, grace: float = 0.0) -> None:
+        """End it and remove its socket; `grace` is not needed, as a stream ends where it is."""
         self.state = "stopped"
         self._server.should_exit = True
         await asyncio.to_thread(self._thread.join)
@@ -109,9 +110,9 @@ def _application(generator: _Generator, model_name: str) -> FastAPI:
             encoded = await asyncio.to_thread(generator.encode, body)
         except FacellavaError as error:
             return JSONResponse({"error": {"message": str(error), "code": 400}}, 400)
-        if choices := (body.get("structured_outputs") or {}).get("choice"):
-            scored = await asyncio.to_thread(generator.read, encoded, choices[0], body)
-            return JSONResponse(_reply(model_name, choices[0], "stop", scored))
+        if ids := (body.get("vllm_xargs") or {}).get(READ_KEY):
+            scored = await asyncio.to_thread(generator.read, encoded, ids, body)
+            return JSONResponse(_reply(model_name, "", "stop", scored))
         if body.get("stream"):
             return StreamingResponse(
                 _events(generator, encoded, body, model_name), media_type="text/event-stream"
@@ -149,7 +150,7 @@ class _Generator:
         for name in NEEDS_VLLM:
             if body.get(name) not in (None, 1):
                 raise BadModelInput(f"{name} needs vLLM, which is not installed here.")
-        if body.get("logprobs") and not body.get("structured_outputs"):
+        if body.get("logprobs") and not body.get("vllm_xargs"):
             raise BadModelInput("logprobs need vLLM, which is not installed here.")
         items: list[FaceItem] = []
         turns = [_turn(message, items) for message in body["messages"]]
@@ -230,11 +231,10 @@ class _Generator:
 
     @torch.inference_mode()
     def read(
-        self, encoded: Mapping[str, torch.Tensor], text: str, body: Mapping[str, Any]
+        self, encoded: Mapping[str, torch.Tensor], ids: list[int], body: Mapping[str, Any]
     ) -> list[dict[str, Any]]:
-        """Each token of a given text and of the end behind it, with the scores asked for."""
+        """Each given token and the end behind them, with the scores asked for."""
         tokenizer = self.processor.tokenizer
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         whole = torch.cat([encoded["input_ids"], torch.tensor([ids])], dim=1)
         with self.lock:
             logits = self.model(

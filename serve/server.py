@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import httpx
 import torch
@@ -30,13 +30,14 @@ from facellava.checkpoint import register_auto_classes
 from facellava.config import FaceLlavaConfig
 from facellava.errors import BadCheckpoint, FacellavaError
 from facellava.model import FaceEncoder
-from facellava.predictor import embedded_weights
+from facellava.predictor import FaceLlava, embedded_weights
 from facellava.processor import FaceLlavaProcessor
 from serve.chat_server import listen
 from serve.connections import QuietServer, careful_server
 from serve.engine import Engine
 from serve.engine_options import Backend, EngineOptions, check_vllm_options
 from serve.gateway import create_app
+from serve.library_engine import LibraryEngine
 from serve.settings import Settings
 
 KEY_VARIABLE: Final = "FACELLAVA_API_KEY"
@@ -57,30 +58,34 @@ class ServeOptions:
     Attributes:
         model: the checkpoint folder; None is the embedded nano.
         model_name: by which requests name it; by default the folder's name.
-        port: 0 takes any free one.
+        port: 0 takes any free one, None the first from 7860.
         settings: of the gateway: address, key, limits and times.
         adapters: name and folder of each LoRA adapter.
         vllm_options: vLLM's own options, in its own words.
         engine_log: the file that keeps the engine's output.
         start_seconds: how long the engine may take to start.
         chat: also serve the chat page, at /chat.
+        engine: "library" answers with the library's own model in this process, one request after
+            the other: for machines without vLLM. It has no adapters and no guided JSON.
     """
 
     model: Path | None = None
     model_name: str | None = None
-    port: int = 8000
+    port: int | None = 8000
     settings: Settings = field(default_factory=Settings)
     adapters: Mapping[str, Path] = field(default_factory=dict)
     vllm_options: Sequence[str] = ()
     engine_log: Path | None = None
     start_seconds: float = 900.0
     chat: bool = False
+    engine: Literal["vllm", "library"] = "vllm"
 
 
 def serve(
     options: ServeOptions,
     *,
     announce: Callable[[str], None] = typer.echo,
+    when_ready: Callable[[str], None] | None = None,
     backend: Backend | None = None,
 ) -> None:
     """Serve until a signal ends it.
@@ -88,6 +93,7 @@ def serve(
     Args:
         options: what and where.
         announce: called with the line that says that questions are answered.
+        when_ready: called after that with the API's address, in a thread of its own.
         backend: the engine's program; by default the vLLM of this Python.
 
     Raises:
@@ -100,6 +106,8 @@ def serve(
             f"A server at {settings.host} can be reached by others and needs a key: give "
             f"--api-key, set {KEY_VARIABLE}, or stay at 127.0.0.1."
         )
+    if options.engine == "library" and (options.adapters or options.vllm_options):
+        raise FacellavaError("Adapters and vLLM's options need vLLM; leave --engine library out.")
     check_vllm_options(options.vllm_options)
     with listen(settings.host, options.port) as listener:
         model = options.model or embedded_weights()
@@ -115,7 +123,11 @@ def serve(
             max_videos=settings.max_videos,
         )
         _allow_many_connections()
-        engine = Engine(engine_options, face_encoder.config, backend)
+        engine: Engine | LibraryEngine
+        if options.engine == "library":
+            engine = LibraryEngine(FaceLlava.load(model), engine_options.model_name)
+        else:
+            engine = Engine(engine_options, face_encoder.config, backend)
         address = f"http://{_reachable(settings.host)}:{listener.getsockname()[1]}"
         app = create_app(engine, processor, face_encoder, settings)
         if options.chat:
@@ -123,9 +135,15 @@ def serve(
         line = f"facellava is ready at {address}/v1"
         line += f", the chat at {address}{CHAT}" if options.chat else ""
         ready = f"{line} (model {engine.model_name}; Ctrl+C ends it)."
+
+        def tell() -> None:
+            announce(ready)
+            if when_ready is not None:
+                threading.Thread(target=when_ready, args=(f"{address}/v1",), daemon=True).start()
+
         life = _Life(careful_server(app), engine, app, listener)
         with asyncio.Runner(loop_factory=life.server.config.get_loop_factory()) as runner:
-            runner.run(life.run(lambda: announce(ready)))
+            runner.run(life.run(tell))
         life.ended()
 
 
@@ -140,7 +158,11 @@ class _Life:
     """
 
     def __init__(
-        self, server: QuietServer, engine: Engine, app: FastAPI, listener: socket.socket
+        self,
+        server: QuietServer,
+        engine: Engine | LibraryEngine,
+        app: FastAPI,
+        listener: socket.socket,
     ) -> None:
         self.server = server
         self._engine, self._app, self._listener = engine, app, listener

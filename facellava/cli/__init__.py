@@ -1,4 +1,4 @@
-"""The front door: `facellava ask | faces | chat | build | train | eval | doctor | demo`.
+"""The front door: `facellava ask | faces | serve | chat | build | train | eval | doctor | demo`.
 
 Commands parse, call the public function that a Python user would call, and print. Answers go to
 stdout, progress and trouble to stderr. Exit code 1: an item failed. Exit code 2: wrong usage.
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 app.command()(asking.ask)
 app.command()(asking.faces)
+app.command(context_settings=serving.PASSED_ON)(serving.serve)
 app.command()(serving.chat)
 app.command()(serving.demo)
 app.add_typer(building.app, name="build")
