@@ -5,6 +5,7 @@ What they get back is in `serve.api_answers`.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
@@ -14,6 +15,7 @@ from facellava.tasks import ANSWERABLE
 
 MAX_MESSAGES: Final = 256
 MAX_TEXT: Final = 100_000
+MAX_SCHEMA: Final = 16 * 1024  # characters; the engine compiles it, which takes its time
 CLIP_SAMPLE: Final = 8
 MAX_CLIP_SAMPLE: Final = 32
 
@@ -152,6 +154,12 @@ class JsonSchema(_Request):
                 "facellava.schema",
                 "Give a schema, or name one of the tasks that have one: {tasks}.",
                 {"tasks": ", ".join(ANSWERABLE)},
+            )
+        if self.given is not None and len(json.dumps(self.given)) > MAX_SCHEMA:
+            raise PydanticCustomError(
+                "facellava.schema_size",
+                "A schema may have up to {size} characters.",
+                {"size": MAX_SCHEMA},
             )
         return self
 

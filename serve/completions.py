@@ -51,7 +51,10 @@ class Completions:
         body = self._body(request, conversation)
         if request.stream:
             return await self._stream(request, conversation, body)
-        reply = await self._desk.upstream.complete(body)
+        try:
+            reply = await self._desk.upstream.complete(body)
+        except ApiError as error:
+            raise _in_the_schema(request, error) from error
         [choice] = reply["choices"]
         text = choice["message"]["content"] or ""
         usage = reply["usage"]
@@ -89,10 +92,11 @@ class Completions:
             looks = [
                 group.create_task(self._sighting(part, place, request)) for part, place in media
             ]
-        return await self._desk.conversation(
-            [_library_form(message) for message in request.messages],
-            [look.result() for look in looks],
-        )
+        words = [_library_form(message) for message in request.messages]
+        try:
+            return await self._desk.conversation(words, [look.result() for look in looks])
+        except FacellavaError as error:
+            raise of_library(error, "messages") from error
 
     def _check_counts(self, media: Sequence[ImagePart | VideoPart]) -> None:
         settings = self._desk.settings
@@ -177,7 +181,7 @@ class Completions:
                 async for event in events:
                     yield event
         except ApiError as error:
-            yield _event(error.body)
+            yield _event(_in_the_schema(request, error).body)
         except FacellavaError as error:
             yield _event(of_library(error).body)
 
@@ -210,6 +214,19 @@ class Completions:
         if request.region_attention:
             facts["region_attention"] = attention_facts(*await self._desk.attention(sighting))
         return {"answer": answer.to_dict(), "faces": [facts]}
+
+
+def _in_the_schema(request: ChatRequest, error: ApiError) -> ApiError:
+    """What went wrong in the engine, where the client's own schema may be the cause.
+
+    One that nothing can satisfy, such as a reference to itself, fails there and not when compiled.
+    """
+    form = request.response_format
+    own = isinstance(form, JsonFormat) and form.json_schema.given is not None
+    if not own or error.code != "internal_error":
+        return error
+    sentence = "No answer could be written that follows the schema; give a simpler one."
+    return ApiError("invalid_value", sentence, "response_format")
 
 
 def _event(value: dict[str, Any]) -> bytes:

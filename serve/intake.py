@@ -92,6 +92,8 @@ def _decode(url: str, kind: Kind, max_bytes: int) -> bytes:
             f"up to {max_bytes / 2**20:.0f} MiB are taken."
         )
     try:
+        if url.endswith("==="):  # Python takes that after a whole group
+            raise ValueError("too much padding")
         data = binascii.a2b_base64(url[comma + 1 :], strict_mode=True)
     except ValueError as error:  # binascii.Error, and text that is not ASCII
         raise BadMedia("The base64 of a data: URL is damaged; encode the file anew.") from error
