@@ -75,6 +75,7 @@ class FaceLlavaForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsL
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
         config: FaceLlavaConfig = vllm_config.model_config.hf_config
+        self.config = config
         placeholders = [config.image_token_id, config.video_token_id]
         self.configure_mm_token_handling(  # type: ignore[operator]
             vocab_size=config.text_config.vocab_size, mm_token_ids=placeholders
