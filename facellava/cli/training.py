@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Train the embedded model.", no_args_is_help=True)
+from facellava.cli.arguments import ModelOption
+
+app = typer.Typer(help="Train the embedded model, merge adapters.", no_args_is_help=True)
 
 
 @app.command("nano")
@@ -29,3 +31,17 @@ def train_nano_command(
     logging.getLogger("train").setLevel(logging.INFO)
     settings = NanoSettings(encoder=EncoderSettings(pictures=pictures), instruct_epochs=epochs)
     typer.echo(f"The weights are in {train_nano(corpus, out, settings)}")
+
+
+@app.command()
+def merge(
+    adapter: Annotated[Path, typer.Argument(help="Folder of a PEFT adapter.")],
+    out: Annotated[Path, typer.Option(help="The new checkpoint folder.")],
+    model: ModelOption = None,
+) -> None:
+    """Put a LoRA adapter into its checkpoint, so that it can be served whatever it touches."""
+    from facellava.predictor import embedded_weights
+    from train.merge import merge_adapter
+
+    merged = merge_adapter(model or embedded_weights(), adapter, out)
+    typer.echo(f"The merged checkpoint is in {merged}")
