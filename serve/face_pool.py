@@ -29,6 +29,8 @@ from serve.settings import Settings
 STOP_SECONDS: Final = 2.0
 # Workers take the next task themselves: one in hand each, and one waiting.
 AHEAD: Final = 1
+STUCK_FACTOR: Final = 2
+STUCK_SECONDS: Final = 10.0
 # Decoders leave memory behind; a fresh process has none.
 TASKS_PER_WORKER: Final = 500
 
@@ -61,8 +63,7 @@ class FacePool:
         """End the workers; searches under way fail."""
         pool, self._pool = self._pool, None
         if pool is not None:
-            pool.stop()
-            await asyncio.to_thread(pool.join, STOP_SECONDS)
+            await asyncio.to_thread(_end, pool)
 
     async def photo(self, data: bytes) -> Seen:
         """The faces of a photo, or the one of a face picture.
@@ -138,7 +139,7 @@ class FacePool:
             logger.warning("The face-finding processes had ended and are started again.")
             broken, self._pool = self._pool, None
             if broken is not None:
-                await asyncio.to_thread(broken.join, STOP_SECONDS)
+                await asyncio.to_thread(_end, broken)
             return await self._scheduled(work, seconds)
 
     async def _scheduled(self, work: Callable[[], Seen], seconds: float) -> Seen:
@@ -152,8 +153,13 @@ class FacePool:
         except RuntimeError as error:  # pebble's word for a pool that is not alive
             raise BrokenExecutor from error
         try:
-            seen: Seen = await asyncio.wrap_future(future)
+            # pebble counts from the start of the work; what is waited for beyond that is a pool
+            # that a process has left locked by dying while it sent.
+            async with asyncio.timeout(STUCK_FACTOR * seconds + STUCK_SECONDS) as patience:
+                seen: Seen = await asyncio.wrap_future(future)
         except TimeoutError as error:
+            if patience.expired():
+                raise BrokenExecutor from error
             logger.warning("Finding faces took more than %g s; the process was ended.", seconds)
             raise BadMedia(
                 f"Finding faces took more than {seconds:g} s; send a smaller or shorter one."
@@ -193,6 +199,15 @@ class _Search:
 
     def __init__(self) -> None:
         self.waiting, self.started = 0, False
+
+
+def _end(pool: ProcessPool) -> None:
+    """End a pool's processes, whatever they do."""
+    pool.stop()
+    try:
+        pool.join(STOP_SECONDS)
+    except (TimeoutError, RuntimeError):
+        logger.warning("A face-finding process did not end in time.")
 
 
 async def _key(data: bytes, kind: str, frames: int) -> Key:

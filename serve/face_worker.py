@@ -101,6 +101,8 @@ class Seen:
 def start_worker() -> None:
     """Be polite to the engine, do not outlive the server, and load what the first task needs."""
     os.nice(NICENESS)
+    # Python's own handlers wait for native code, which may never come back.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         # The fork server ends with the gateway, however that ends; this process ends with it.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

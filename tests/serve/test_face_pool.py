@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import psutil
@@ -24,6 +21,7 @@ from serve import face_worker
 from serve.face_pool import FacePool
 from serve.face_worker import Seen
 from serve.settings import Settings
+from tests.serve.bad_tasks import die, run_wild, sleep_long
 from tests.serve.gateway_rig import Loop
 
 
@@ -56,17 +54,6 @@ def workers() -> list[psutil.Process]:
         if "forkserver" in " ".join(server.cmdline())
         for child in server.children()
     ]
-
-
-# What a task may do to its process; the workers import them from here.
-def sleep_long(_: bytes = b"") -> Seen:
-    time.sleep(60)
-    return Seen(())
-
-
-def die(_: bytes = b"") -> Seen:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return Seen(())
 
 
 def test_faces_are_those_of_the_library(
@@ -151,11 +138,12 @@ def test_bad_media_are_told_in_the_librarys_words(pool: FacePool, run: Loop) -> 
         run(pool.clip(b"\x00" * 100, 4))
 
 
+@pytest.mark.parametrize("task", [sleep_long, run_wild])
 def test_a_task_that_takes_too_long_is_ended(
-    pool: FacePool, run: Loop, landscape: NDArray[np.uint8]
+    pool: FacePool, run: Loop, landscape: NDArray[np.uint8], task: Callable[[], Seen]
 ) -> None:
     with pytest.raises(BadMedia, match=r"more than 0\.2 s"):
-        run(pool._run(sleep_long, 0.2))
+        run(pool._run(task, 0.2))
     assert run(pool.photo(png(landscape[:100]))).sightings == ()
 
 
