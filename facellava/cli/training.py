@@ -10,7 +10,14 @@ import typer
 
 from facellava.cli.arguments import ModelOption
 
-app = typer.Typer(help="Train the embedded model, merge adapters.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def quiet() -> None:
+    """Train the embedded model, merge adapters."""
+    # peft pulls it in, and it complains of a kernel that nothing here uses.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 @app.command("nano")
@@ -23,8 +30,6 @@ def train_nano_command(
     epochs: Annotated[float, typer.Option(help="Epochs of stage 2.")] = 1.35,
 ) -> None:
     """Train the embedded model; run it again after a stop and it goes on."""
-    # peft pulls it in with the trainer, and it complains of a kernel that nothing here uses.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from train.encoder import EncoderSettings
     from train.nano import NanoSettings, train_nano
 
