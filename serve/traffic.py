@@ -15,7 +15,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.api_errors import BUSY, STOPPING, TOO_SLOW, ApiError
+from serve.api_errors import BUSY, INTERNAL, STOPPING, TOO_SLOW, ApiError
 from serve.settings import MIB, Settings
 
 WORK: Final = ("/v1/chat/completions", "/v1/faces", "/v1/analyze")
@@ -212,6 +212,8 @@ class Worked:
             watch.cancel()
             visit.work.cancel()
         if not visit.work.cancelled():
+            if visit.work.exception() is not None and visit.started:
+                await _refuse(ApiError("internal_error", INTERNAL), scope, receive, visit)
             visit.work.result()
         elif visit.reason is not None and not watch.done():
             await _refuse(visit.reason, scope, receive, visit)
