@@ -7,6 +7,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -197,3 +198,16 @@ def test_workers_do_not_import_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_processes_end_with_a_server_that_is_killed() -> None:
+    holder = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("pool_holder.py"))], stdout=subprocess.PIPE
+    )
+    with holder:
+        assert holder.stdout is not None
+        children = [psutil.Process(int(pid)) for pid in holder.stdout.readline().split()]
+        assert len(children) >= 3
+        holder.kill()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
