@@ -12,6 +12,7 @@ from typing import Final
 import h11
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from facellava.errors import FacellavaError
@@ -21,6 +22,7 @@ HEAD_SECONDS: Final = 10.0
 HEAD_BYTES: Final = 32 * 1024
 IDLE_SECONDS: Final = 15
 MAX_CONNECTIONS: Final = 4096
+NO_HEAD: Final = "This is not HTTP, or its head is too large."
 LAST_SECONDS: Final = 1  # for responses to leave, when the server stops
 
 
@@ -44,11 +46,18 @@ class CarefulProtocol(H11Protocol):
         if self.conn.their_state is not h11.IDLE:
             self._wait_no_more()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
+            # The next head has begun already.
+            self._wait_for_head()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_more()
         super().connection_lost(exc)
 
     def _wait_for_head(self) -> None:
+        self._wait_no_more()
         self._waiting = self.loop.call_later(HEAD_SECONDS, self.transport.close)
 
     def _wait_no_more(self) -> None:
@@ -62,7 +71,7 @@ class CarefulProtocol(H11Protocol):
             # A response is being written: nothing more can be said.
             self.transport.close()
             return
-        error = ApiError("invalid_value", "This is not HTTP, or its head is too large.")
+        error = ApiError("invalid_value", NO_HEAD)
         body = json.dumps(error.body).encode()
         headers = [
             (b"content-type", b"application/json"),
@@ -73,6 +82,24 @@ class CarefulProtocol(H11Protocol):
         for event in (head, h11.Data(data=body), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+
+
+class SmallHeads:
+    """ASGI layer that refuses large heads: h11 counts only those that arrive in pieces."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] == "http":
+            size = len(scope["raw_path"]) + len(scope["query_string"])
+            size += sum(len(name) + len(value) for name, value in scope["headers"])
+            if size > HEAD_BYTES:
+                error = ApiError("invalid_value", NO_HEAD, headers={"Connection": "close"})
+                await error.response()(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
 class QuietServer(uvicorn.Server):
@@ -98,7 +125,7 @@ def careful_server(app: FastAPI) -> QuietServer:
     """A server with limits on connections and heads, that says little of itself."""
     return QuietServer(
         uvicorn.Config(
-            app,
+            SmallHeads(app),
             http=CarefulProtocol,
             ws="none",
             lifespan="on",

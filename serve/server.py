@@ -123,6 +123,8 @@ def serve(
             max_videos=settings.max_videos,
         )
         _allow_many_connections()
+        # It would note every look at the engine's health.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
         engine: Engine | LibraryEngine
         if options.engine == "library":
             engine = LibraryEngine(FaceLlava.load(model), engine_options.model_name)

@@ -1,7 +1,7 @@
 """Speaks like vLLM as far as `serve.engine` listens: started by tests in vLLM's place.
 
 FAKE_ENGINE in the environment names what is wrong with it, words separated by commas:
-    slow        listens for half a minute later
+    slow        listens only FAKE_ENGINE_SLEEP seconds later
     no_plugin   ends like a vLLM that could not load our plugin
     bad_option  ends like a vLLM that does not know an option
     unhealthy   /health gives 503
@@ -88,7 +88,9 @@ def die() -> None:
 async def complete(request: Request) -> Response:
     body = await request.json()
     if body.get("stream"):
-        return StreamingResponse(words(body["max_tokens"]), media_type="text/event-stream")
+        return StreamingResponse(
+            words(body["max_completion_tokens"]), media_type="text/event-stream"
+        )
     seen = 1 if "blind" in WRONG else 4096
     message = {"role": "assistant", "content": "Age: 34 years."}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -98,7 +100,8 @@ async def complete(request: Request) -> Response:
 async def words(count: int) -> AsyncIterator[str]:
     for number in range(count):
         choice = {"index": 0, "delta": {"content": f"word{number} "}, "finish_reason": None}
-        yield f"data: {json.dumps({'choices': [choice]})}\n\n"
+        head = {"id": "1", "object": "chat.completion.chunk", "created": 1, "model": "nano"}
+        yield f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
         await asyncio.sleep(0.1)
     yield "data: [DONE]\n\n"
 
@@ -121,7 +124,7 @@ def main() -> None:
         child = subprocess.Popen([sys.executable, "-c", SLEEPER], start_new_session=True)
         Path(os.environ["FAKE_ENGINE_LITTER"]).write_text(str(child.pid))
     if "slow" in WRONG:
-        time.sleep(30)
+        time.sleep(float(os.environ.get("FAKE_ENGINE_SLEEP", "30")))
     server = uvicorn.Server(uvicorn.Config(app, uds=option("uds")[0], log_level="warning"))
     if "deaf" in WRONG:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
