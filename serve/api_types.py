@@ -8,7 +8,16 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    JsonValue,
+    Tag,
+    model_validator,
+)
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from facellava.tasks import ANSWERABLE
@@ -37,11 +46,40 @@ def _is_word(value: Any) -> str:
     return "(word)" if isinstance(value, str) else "(number)"
 
 
+def _given(field: str, kind: str = "string", **more: JsonValue) -> JsonDict:
+    """JSON schema: the field is there and not null."""
+    return {"required": [field], "properties": {field: {"type": kind, **more}}}
+
+
+def _needs(field: JsonDict, other: JsonDict) -> JsonDict:
+    """JSON schema: who gives one must give the other too."""
+    return {"if": field, "then": other}
+
+
+def _is_true(field: str) -> JsonDict:
+    """JSON schema: the field is there and true."""
+    return _given(field, "boolean", const=True)
+
+
+# What the validators below check, told in the document too.
+_CHAT_RULES: Final[list[JsonValue]] = [
+    _needs(_given("stream_options", "object"), _is_true("stream")),
+    _needs(_given("top_logprobs", "integer", minimum=1), _is_true("logprobs")),
+    _needs(_is_true("region_attention"), _is_true("answer")),
+]
+_ONE_MEDIUM: Final[JsonDict] = {"oneOf": [_given("image"), _given("video")]}
+_ANALYZE_RULES: Final[list[JsonValue]] = [
+    _ONE_MEDIUM,
+    {"anyOf": [_given("tasks", "array", minItems=1), _given("question"), _is_true("timeline")]},
+    _needs(_is_true("timeline"), _given("video")),
+]
+
 MediaUrl = Annotated[
     str,
     Field(
         min_length=5,
         description="A data: URL with base64, or an http(s) URL of a host that this server allows.",
+        json_schema_extra={"pattern": "^([Dd][Aa][Tt][Aa]|[Hh][Tt][Tt][Pp][Ss]?):"},
     ),
 ]
 FaceIndex = Annotated[int, Field(ge=0, le=10_000)]
@@ -195,6 +233,8 @@ class ChatRequest(_Request):
     used. null is the same as leaving a field out.
     """
 
+    model_config = ConfigDict(json_schema_extra={"allOf": _CHAT_RULES})
+
     model: ModelName
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool | None = None
@@ -265,6 +305,12 @@ class _MediumRequest(_Request):
 class FacesRequest(_MediumRequest):
     """Which faces a photo or clip shows."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "allOf": [_ONE_MEDIUM, _needs(_given("frames", "integer"), _given("video"))]
+        }
+    )
+
     frames: Annotated[int, Field(ge=1, le=MAX_CLIP_SAMPLE)] | None = Field(
         default=None, description=f"Of a clip, {CLIP_SAMPLE} where left out."
     )
@@ -281,8 +327,16 @@ class FacesRequest(_MediumRequest):
 class AnalyzeRequest(_MediumRequest):
     """Several tasks, or a question, about one or all faces of a photo or clip."""
 
+    model_config = ConfigDict(json_schema_extra={"allOf": _ANALYZE_RULES})
+
     model: ModelName
-    tasks: Annotated[list[TaskName], Field(max_length=len(ANSWERABLE))] | None = None
+    tasks: (
+        Annotated[
+            list[TaskName],
+            Field(max_length=len(ANSWERABLE), json_schema_extra={"uniqueItems": True}),
+        ]
+        | None
+    ) = None
     question: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)] | None = None
     face: AnyFace | None = None
     region_attention: bool | None = None

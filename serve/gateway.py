@@ -7,7 +7,7 @@ body is counted (`serve.guard`, `serve.traffic`); then FastAPI validates it and 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -91,7 +91,7 @@ def create_app(
     app.router.route_class = _StrictRoute
     _add_routes(app, desk)
     _add_error_handlers(app)
-    _describe(app, settings)
+    _describe(app, settings, upstream.model_names)
     # The last one is the outermost.
     app.add_middleware(Worked, traffic=traffic)
     app.add_middleware(Guarded, settings=settings)
@@ -226,7 +226,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _describe(app: FastAPI, settings: Settings) -> None:
+def _describe(app: FastAPI, settings: Settings, model_names: Sequence[str]) -> None:
     """The OpenAPI document says what is answered, not what FastAPI would answer by itself."""
 
     def openapi() -> dict[str, Any]:
@@ -245,6 +245,8 @@ def _describe(app: FastAPI, settings: Settings) -> None:
             schemas = document["components"]["schemas"]
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
+            for name in ("ChatRequest", "AnalyzeRequest"):
+                schemas[name]["properties"]["model"]["enum"] = list(model_names)
             schemas["ErrorFacts"]["properties"]["code"]["enum"] = sorted(STATUS)
             if settings.api_key is not None:
                 scheme = {"type": "http", "scheme": "bearer"}
