@@ -92,7 +92,10 @@ class Traffic:
             logger.warning("%d requests under way are ended.", len(self._under_way))
             for visit in tuple(self._under_way):
                 visit.give_up(ApiError("engine_unavailable", STOPPING))
-            await asyncio.wait_for(self._idle.wait(), 1.0)
+            try:
+                await asyncio.wait_for(self._idle.wait(), 2 * LAST_WORD_SECONDS)
+            except TimeoutError:
+                logger.warning("%d requests do not end.", len(self._under_way))
 
 
 class _Visit:
