@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from typing import Annotated, Final
 
@@ -78,9 +79,13 @@ class Settings(BaseModel):
     @property
     def loopback(self) -> bool:
         """Whether the server can be reached from this computer only."""
-        return self.host in LOOPBACK
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host in LOOPBACK
 
     @property
     def local_names(self) -> frozenset[str]:
         """Host names that a server bound to loopback answers to."""
-        return frozenset([*LOOPBACK, *([self.public_host.lower()] if self.public_host else [])])
+        named = [self.host, self.public_host or self.host]
+        return frozenset([*LOOPBACK, *(name.lower() for name in named)])

@@ -263,6 +263,24 @@ def test_a_server_on_loopback_answers_to_local_names_only(
         refused(response, "invalid_value", "Host")
 
 
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.2", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.5", False),
+        ("faces.example", False),
+    ],
+)
+def test_which_addresses_are_this_computers_own(host: str, loopback: bool) -> None:
+    assert Settings(host=host).loopback == loopback
+    assert host in Settings(host=host).local_names
+
+
 def test_a_public_server_answers_to_any_name(parts: Parts, run: Loop) -> None:
     rig = Rig(*parts, Settings(host="0.0.0.0"))
     assert run(rig.client.get("/health", headers={"Host": "any.example"})).status_code == 200
