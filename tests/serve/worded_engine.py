@@ -13,7 +13,9 @@ from facellava.processor import FaceLlavaProcessor
 from facellava.tasks import TASKS
 
 ANSWERS = {
-    TASKS["expression"].canonical_question: "Expression: happiness. The mouth corners are pulled up.",
+    TASKS["expression"].canonical_question: (
+        "Expression: happiness. The mouth corners are pulled up."
+    ),
     TASKS["age"].canonical_question: "Age: 34 years.",
     TASKS["action_units"].canonical_question: "Action units: AU6, AU12.",
     TASKS["deepfake"].canonical_question: "Deepfake: real.",
