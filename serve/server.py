@@ -42,7 +42,7 @@ from serve.settings import Settings
 
 KEY_VARIABLE: Final = "FACELLAVA_API_KEY"
 STOP_SECONDS: Final = 4.9  # after a signal; whatever still runs then is ended at once
-ENGINE_GRACE: Final = 0.8
+ENGINE_GRACE: Final = 0.6  # it has nothing left to do
 WILDCARDS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 CHAT: Final = "/chat"
 ENCODER: Final = "face_encoder."
@@ -170,7 +170,7 @@ class _Life:
         self._engine, self._app, self._listener = engine, app, listener
         self._asked = asyncio.Event()
         # A thread's: it must fire whatever the event loop waits for.
-        self._last_resort = threading.Timer(STOP_SECONDS, _end_at_once, [1])
+        self._last_resort = threading.Timer(STOP_SECONDS, self._end_late)
         self._last_resort.daemon = True
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -200,6 +200,10 @@ class _Life:
     def ended(self) -> None:
         """Nothing is left to be ended by force."""
         self._last_resort.cancel()
+
+    def _end_late(self) -> None:
+        logger.warning("Stopping took too long; what was left is ended at once.")
+        _end_at_once(0 if self._asked.is_set() else 1)
 
     def _on_signal(self, number: int) -> None:
         if self._asked.is_set():
