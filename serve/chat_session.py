@@ -1,38 +1,29 @@
-"""What one browser tab looks at: the faces of a photo and a conversation about each."""
+"""What one browser tab looks at: the faces of a photo or clip and a conversation about each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from functools import cached_property
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facellava.answer import Answer
-from facellava.faces import Face, find_faces
+from facellava.errors import NoFaceFound
+from facellava.faces import Face
+from facellava.faces.clips import apex
+from facellava.faces.face_png import FacePicture, data_url, to_png
 from facellava.faces.overlay import draw_overlay
-from serve.panels import as_markdown, close_up, weak_reasons
+from serve.chat_api import Kind, Told
+from serve.chat_replies import AnswerReply, Found, FoundFace, Timeline
+from serve.panels import as_markdown, close_up, enlarged_crop, weak_reasons
 
 LONGEST_HEADLINE: Final = 80  # characters
 MAX_TURNS: Final = 1  # earlier turns that the model is shown: as many as nano was trained with
-
-
-class Answerer(Protocol):
-    """What the page needs of a model; facellava.predictor.FaceLlava documents each."""
-
-    def stream(
-        self, item: Face, question: str, history: Sequence[tuple[str, str]] = ()
-    ) -> Iterator[str]:
-        """The answer's text, piece by piece."""
-
-    def read(
-        self, item: Face, question: str, text: str, history: Sequence[tuple[str, str]] = ()
-    ) -> Answer:
-        """What the text says, with probabilities and checked reasons."""
-
-    def region_attention(self, face: Face) -> NDArray[np.float32]:
-        """(N, 9), how much each image token looks at each region."""
+ASKED_FRAMES: Final = 4  # of a clip: as many as nano was trained with
 
 
 @dataclass(eq=False)
@@ -42,18 +33,27 @@ class Exchange:
     Attributes:
         question: as typed.
         text: the model's words so far.
-        answer: what they say; None until they are whole.
+        told: what stands behind them; None until they are whole.
         picture: (H, W, 3) uint8 RGB, the face with what the answer rests on.
         problem: why there is no answer, in one sentence.
         stopped: the user did not want the rest.
+        writing: fills this exchange; cancelling it ends the request to the server.
+        by: the model that answers, where there is a choice.
     """
 
     question: str
     text: str = ""
-    answer: Answer | None = None
+    told: Told | None = None
     picture: NDArray[np.uint8] | None = None
     problem: str = ""
     stopped: bool = False
+    writing: asyncio.Task[None] | None = None
+    by: str = ""
+
+    @property
+    def answer(self) -> AnswerReply | None:
+        """What the words say, once they are whole."""
+        return self.told.reply.answer if self.told else None
 
     @property
     def bubbles(self) -> list[dict[str, str]]:
@@ -70,6 +70,11 @@ class Exchange:
             {"role": "assistant", "content": said},
         ]
 
+    def stop(self) -> None:
+        """Let a running answer end where it is, at the server too."""
+        self.stopped = True
+        _cancel(self.writing)
+
     def _notes(self) -> Iterator[str]:
         if self.stopped:
             yield "Stopped."
@@ -79,89 +84,209 @@ class Exchange:
             yield "This answer could not be read, so it counts as none."
         if self.answer and (weak := weak_reasons(self.answer)):
             yield f"Weak answer: {' and '.join(weak)}."
+        if self.answer and self.by:
+            yield f"Answered by {self.by}."
 
 
 @dataclass(eq=False)
-class Session:
-    """What one browser tab looks at: a photo's faces, and a conversation about each.
+class Person:
+    """A face of a photo or a person of a clip, and what is said about them.
 
     Attributes:
-        faces: as found.
-        close_ups: of each face the picture that overlays are drawn on, and the face in it.
-        chosen: which face is asked about.
-        talks: the conversation about each face.
+        crop: data URL of what questions are asked about.
+        whole: data URL of all frames of a clip that were searched.
+        face: the face that is measured; of a clip the frame with the strongest expression.
+        second: when that frame is shown; None for a photo.
+        shown: the picture that overlays are drawn on, and the face in it.
+        talk: the conversation.
+        timeline: expression over a clip's time, once it is there.
+        timeline_problem: why it is not, in one sentence.
+        drawing: asks for the timeline.
     """
 
-    faces: list[Face]
-    close_ups: list[tuple[NDArray[np.uint8], Face]]
-    chosen: int = 0
-    talks: list[list[Exchange]] = field(default_factory=list)
+    crop: str
+    whole: str
+    face: Face
+    second: float | None
+    shown: tuple[NDArray[np.uint8], Face]
+    talk: list[Exchange] = field(default_factory=list)
+    timeline: Timeline | None = None
+    timeline_problem: str = ""
+    drawing: asyncio.Task[None] | None = None
 
     @classmethod
-    def of(cls, photo: NDArray[np.uint8]) -> Session:
-        """A session about a photo; raises NoFaceFound."""
-        faces = find_faces(photo)
-        return cls(faces, [close_up(photo, face) for face in faces], 0, [[] for _ in faces])
+    def of_photo(cls, found: FoundFace, picture: FacePicture, photo: NDArray[np.uint8]) -> Person:
+        """A face, shown in its surroundings."""
+        face = picture.faces[0]
+        return cls(found.crop, found.crop, face, None, close_up(photo, face))
 
-    @property
-    def face(self) -> Face:
-        """The chosen face."""
-        return self.faces[self.chosen]
-
-    @property
-    def summary(self) -> str:
-        """How many faces there are, in words."""
-        count = len(self.faces)
-        if count == 1:
-            found = "One face found."
-        else:
-            found = f"{count} faces found; choose whom to ask about."
-        weak = any(face.weak for face in self.faces)
-        return found + (" A question mark: its landmarks are uncertain." if weak else "")
-
-    @property
-    def thumbnails(self) -> list[tuple[NDArray[np.uint8], str]]:
-        """Each face's crop with its number, marked as on the overlay."""
-        return [(face.crop, f"{face.index}{'?' * face.weak}") for face in self.faces]
-
-    @property
-    def talk(self) -> list[Exchange]:
-        """The conversation about the chosen face."""
-        return self.talks[self.chosen]
+    @classmethod
+    def of_clip(cls, found: FoundFace, picture: FacePicture) -> Person:
+        """A person, asked about by a few frames and shown by one of them."""
+        seconds = picture.seconds or ()
+        count = min(ASKED_FRAMES, len(seconds))
+        asked = [int((step + 0.5) * len(seconds) / count) for step in range(count)]
+        faces = [picture.faces[frame] for frame in asked]
+        crop = data_url(to_png(faces, [seconds[frame] for frame in asked]), clip=True)
+        strongest = apex(faces)
+        face = faces[strongest]
+        return cls(crop, found.crop, face, seconds[asked[strongest]], enlarged_crop(face))
 
     @property
     def running(self) -> Exchange | None:
         """The exchange that is still being answered."""
         last = self.talk[-1] if self.talk else None
-        done = last is None or last.answer or last.problem or last.stopped
+        done = last is None or last.told or last.problem or last.stopped
         return None if done else last
 
-    def interrupt(self) -> None:
-        """Let a running answer end where it is."""
-        if self.running:
-            self.running.stopped = True
-
-    def overlay(self, answer: Answer, attention: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """The chosen face with the regions that an answer cites and those that the model looked at.
+    def overlay(
+        self, answer: AnswerReply | None = None, attention: tuple[float, ...] | None = None
+    ) -> NDArray[np.uint8]:
+        """The face with its box and landmarks, and with what an answer rests on.
 
         Args:
-            answer: about the chosen face.
-            attention: (9,) weights of the regions.
+            answer: about this face: the regions that it cites are filled.
+            attention: (9,) how much the model looked at each region.
         """
-        picture, face = self.close_ups[self.chosen]
-        cited = {face.index: answer.cited_regions}
-        return draw_overlay(picture, [face], cited_regions=cited, region_attention=attention)
+        picture, face = self.shown
+        return draw_overlay(
+            picture,
+            [face],
+            cited_regions={face.index: answer.cited_regions} if answer else None,
+            region_attention=None if attention is None else np.array(attention),
+        )
 
+    @property
+    def last_answered(self) -> Exchange | None:
+        """The last exchange that has an answer."""
+        return next((turn for turn in reversed(self.talk) if turn.told), None)
+
+    @cached_property
     def plain_overlay(self) -> NDArray[np.uint8]:
-        """The chosen face with its box and landmarks."""
-        picture, face = self.close_ups[self.chosen]
-        return draw_overlay(picture, [face])
+        """The face with its box and landmarks alone."""
+        return self.overlay()
 
     def history(self) -> list[tuple[str, str]]:
-        """Earlier turns about the chosen face that were answered readably, the last few."""
+        """Earlier turns that were answered readably, the last few."""
         turns = [
             (turn.question, turn.text)
             for turn in self.talk
             if turn.answer is not None and turn.answer.unreadable is None
         ]
         return turns[-MAX_TURNS:]
+
+
+@dataclass(eq=False)
+class Session:
+    """What one browser tab looks at.
+
+    Attributes:
+        kind: whether a photo or a clip.
+        complete: False for a clip of which only a part could be read.
+        persons: as found.
+        chosen: which is asked about.
+        left: the tab looks at something else now.
+    """
+
+    kind: Kind
+    complete: bool
+    persons: list[Person]
+    chosen: int = 0
+    left: bool = False
+
+    @classmethod
+    def of(cls, found: Found, photo: NDArray[np.uint8] | None) -> Session:
+        """A session about what the server found.
+
+        Args:
+            found: its reply.
+            photo: (H, W, 3) uint8 RGB, upright; None for a clip.
+
+        Raises:
+            NoFaceFound: nothing was found.
+            BadMedia, BadModelInput: the server's face pictures cannot be read.
+        """
+        kind = found.media.kind
+        if not found.faces:
+            what = "photo" if kind == "image" else "clip"
+            raise NoFaceFound(
+                f"No face was found in the {what}; use one where the face is large and in view."
+            )
+        pictures = [(face, face.picture()) for face in found.faces]
+        if photo is not None:
+            persons = [Person.of_photo(face, picture, photo) for face, picture in pictures]
+        else:
+            persons = [Person.of_clip(face, picture) for face, picture in pictures]
+        return cls(kind, found.media.complete, persons)
+
+    @property
+    def person(self) -> Person:
+        """The chosen one."""
+        return self.persons[self.chosen]
+
+    @property
+    def summary(self) -> str:
+        """How many faces there are, in words."""
+        count = len(self.persons)
+        one, many = ("face", "faces") if self.kind == "image" else ("person", "persons")
+        if count == 1:
+            found = f"One {one} found."
+        else:
+            found = f"{count} {many} found; choose whom to ask about."
+        if any(person.face.weak for person in self.persons):
+            found += " A question mark: the landmarks are uncertain."
+        return found if self.complete else f"{found} Only a part of the clip could be read."
+
+    @property
+    def thumbnails(self) -> list[tuple[NDArray[np.uint8], str]]:
+        """Each face's crop with its number, marked as on the overlay."""
+        return [
+            (person.face.crop, f"{person.face.index}{'?' * person.face.weak}")
+            for person in self.persons
+        ]
+
+    def forget_timelines(self) -> None:
+        """Let them be asked for anew."""
+        for person in self.persons:
+            _cancel(person.drawing)
+            person.timeline, person.timeline_problem, person.drawing = None, "", None
+
+    def interrupt(self) -> None:
+        """Let a running answer about the chosen face end where it is."""
+        if running := self.person.running:
+            running.stop()
+
+    def leave(self) -> None:
+        """Nobody looks at this any more: all that still runs for it ends."""
+        self.left = True
+        for person in self.persons:
+            if person.running:
+                person.running.stop()
+            _cancel(person.drawing)
+
+
+@dataclass(eq=False)
+class Tab:
+    """A tab of a browser.
+
+    Attributes:
+        file: that it looks at, as uploaded.
+        session: what is known of it; None until its faces are found.
+        models: that the server offers.
+    """
+
+    file: Path | None = None
+    session: Session | None = None
+    models: list[str] = field(default_factory=list)
+
+    def turn_to(self, file: Path | None) -> None:
+        """Leave what was looked at for another file, or for none."""
+        if self.session:
+            self.session.leave()
+        self.file, self.session = file, None
+
+
+def _cancel(task: asyncio.Task[None] | None) -> None:
+    """End a task from whatever thread the page's buttons are handled in."""
+    if task and not task.done():
+        task.get_loop().call_soon_threadsafe(task.cancel)

@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from facellava.answer import Answer
 from facellava.evidence import Evidence
 from facellava.faces import MEASUREMENTS, Face
 from facellava.faces.photo import MAX_BYTES
 from facellava.tasks import TASKS
 from facellava.tasks.action_units import ACTION_UNITS, ACTION_UNITS_TASK
+from serve.chat_replies import AnswerReply
 
 CLOSE_UP_SIDE: Final = 720  # longest side of the picture that an overlay is drawn on, pixels
 SURROUND: Final = 0.35  # of the face box, kept on each side of it
@@ -33,16 +33,17 @@ NOTICE: Final = (
     "<p>Ask about a face. Get an answer with reasons that are measured again.</p></header>"
     '<p class="fl-notice"><strong>A small research model: it is often wrong.</strong> '
     "It knows nobody's name, and it must not be used for decisions about people. "
-    "Photos go only to the computer that runs this page.</p>"
+    "Photos and clips go only to the computer that answers.</p>"
 )
 NOTHING_YET: Final = (
     '<p class="fl-quiet">Probabilities and the reasons, each with its measurement, '
     "appear here after the first answer.</p>"
 )
+MAX_CLIP_BYTES: Final = 46 * 2**20  # as a data URL, it fits the server's 64 MiB of a request
 # Gradio drops a file over its limit without a word; this says it, before anything is sent.
 TOO_LARGE: Final = (
-    '<p id="fl-too-large" class="fl-warning" role="alert" hidden>The file has more than '
-    f"{MAX_BYTES // 2**20} MiB; give a smaller photo.</p>"
+    '<p id="fl-too-large" class="fl-warning" role="alert" hidden>The file is too large: a photo '
+    f"may have {MAX_BYTES // 2**20} MiB, a clip {MAX_CLIP_BYTES // 2**20} MiB.</p>"
 )
 SIZE_CHECK: Final = """
 const warning = element.querySelector("#fl-too-large");
@@ -54,18 +55,14 @@ for (const [kind, files] of [
   document.addEventListener(kind, (event) => {
     const given = [...(files(event) ?? [])];
     if (!given.length) return;
-    const tooLarge = given.some((file) => file.size > LIMIT);
+    const tooLarge = given.some(
+      (file) => file.size > (file.type.startsWith("video/") ? CLIP : PHOTO));
     warning.hidden = !tooLarge;
     if (tooLarge) { event.preventDefault(); event.stopImmediatePropagation(); }
   }, true);
 }
 warning.dataset.watching = "yes";
-""".replace("LIMIT", str(MAX_BYTES))
-LEGEND: Final = (
-    '<p class="fl-quiet">Box and 68 landmarks of the chosen face. After an answer: the regions '
-    "that its reasons speak of, and how much the model looked at each region.</p>"
-)
-
+""".replace("CLIP", str(MAX_CLIP_BYTES)).replace("PHOTO", str(MAX_BYTES))
 _VERDICT_MARKS: Final = {"supported": "✓", "contradicted": "✕", "unmeasurable": "–"}
 _MARKDOWN: Final = re.compile(r"([\\`*_{}\[\]()#+\-.!|~$:=])")
 
@@ -83,6 +80,21 @@ def warning(sentence: str) -> str:
 def remark(sentence: str) -> str:
     """A sentence beside the matter."""
     return f'<p class="fl-quiet" role="status">{escape(sentence)}</p>'
+
+
+def legend(second: float | None) -> str:
+    """What the picture of the chosen face shows; in a clip at that second."""
+    frame = (
+        ""
+        if second is None
+        else f"At {second:.1f} s, the frame with the strongest expression, where reasons are "
+        "measured. "
+    )
+    return (
+        f'<p class="fl-quiet">{frame}Box and 68 landmarks of the chosen face. After an answer: the '
+        "regions that its reasons speak of and, where the server tells it, how much the model "
+        "looked at each region.</p>"
+    )
 
 
 def close_up(photo: NDArray[np.uint8], face: Face) -> tuple[NDArray[np.uint8], Face]:
@@ -108,7 +120,26 @@ def close_up(photo: NDArray[np.uint8], face: Face) -> tuple[NDArray[np.uint8], F
     return pixels, replace(face, box=box, crop_to_photo=moved * scale)
 
 
-def weak_reasons(answer: Answer) -> list[str]:
+def enlarged_crop(face: Face) -> tuple[NDArray[np.uint8], Face]:
+    """A face's crop at the size of a screen, and the face in that picture's pixels.
+
+    For clips, of whose frames the page has the crops alone.
+    """
+    scale = CLOSE_UP_SIDE / face.crop.shape[0]
+    pixels = np.asarray(
+        cv2.resize(face.crop, (CLOSE_UP_SIDE, CLOSE_UP_SIDE), interpolation=cv2.INTER_CUBIC),
+        np.uint8,
+    )
+    x0, y0, x1, y1 = face.box
+    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+    inverse = np.linalg.inv(face.crop_to_photo[:, :2])
+    inside = (corners - face.crop_to_photo[:, 2]) @ inverse.T * scale
+    (left, top), (right, bottom) = inside.min(axis=0), inside.max(axis=0)
+    box = (float(left), float(top), float(right), float(bottom))
+    return pixels, replace(face, box=box, crop_to_photo=np.eye(2, 3) * scale)
+
+
+def weak_reasons(answer: AnswerReply) -> list[str]:
     """Why an answer is weak, see `Answer.weak`; empty where it is not."""
     grounds = {
         "no human-coded data stands behind action units": answer.task == ACTION_UNITS_TASK.name,
@@ -117,7 +148,7 @@ def weak_reasons(answer: Answer) -> list[str]:
     return [reason for reason, holds in grounds.items() if holds]
 
 
-def findings(answer: Answer) -> str:
+def findings(answer: AnswerReply) -> str:
     """Verdict, probability bars and the table of checked reasons."""
     if answer.unreadable is not None:
         return (
@@ -133,7 +164,7 @@ def findings(answer: Answer) -> str:
     )
 
 
-def _headline(answer: Answer) -> str:
+def _headline(answer: AnswerReply) -> str:
     title = TASKS[str(answer.task)].title
     match answer.label:
         case None:
@@ -147,7 +178,7 @@ def _headline(answer: Answer) -> str:
             return TASKS[str(answer.task)].lead(label).rstrip(".")
 
 
-def _probabilities(answer: Answer) -> str:
+def _probabilities(answer: AnswerReply) -> str:
     if not answer.calibrated:
         return ""
     parts = ['<h3>Probabilities <small>calibrated, <span class="fl-raw">raw</span></small></h3>']
@@ -171,13 +202,13 @@ def _probabilities(answer: Answer) -> str:
     return "".join(parts)
 
 
-def _is_present(answer: Answer, name: str) -> bool:
+def _is_present(answer: AnswerReply, name: str) -> bool:
     if isinstance(answer.label, dict):
         return answer.label.get(name, False)
     return isinstance(answer.label, tuple) and name in answer.label
 
 
-def _bars(answer: Answer, names: Iterable[str]) -> str:
+def _bars(answer: AnswerReply, names: Iterable[str]) -> str:
     """A list of labels with a bar each; what the answer says is marked."""
     rows = []
     for name in names:
@@ -194,7 +225,7 @@ def _bars(answer: Answer, names: Iterable[str]) -> str:
     return f'<ul class="fl-bars">{"".join(rows)}</ul>' if rows else ""
 
 
-def _label_name(answer: Answer, name: str) -> str:
+def _label_name(answer: AnswerReply, name: str) -> str:
     if name in ACTION_UNITS:
         return f"{name} {ACTION_UNITS[name].name}"
     return f"{name} years" if isinstance(answer.label, int) and answer.task == "age" else name
@@ -227,7 +258,7 @@ def _ages(table: dict[str, float]) -> str:
     )
 
 
-def _reasons(answer: Answer) -> str:
+def _reasons(answer: AnswerReply) -> str:
     if answer.label is None:
         return f"<p>{escape(answer.explanation)}</p>"
     if not answer.evidence:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from facellava.errors import FacellavaError
 from facellava.tasks import TASKS
-from serve.chat import EXAMPLES, build_page, open_page
+from serve.chat import EXAMPLES, build_page
+from serve.chat_api import ChatApi
+from serve.chat_pages import open_page
 from serve.chat_server import listen
 
 BROWSER_ARGUMENTS = [
@@ -30,6 +30,7 @@ BROWSER_ARGUMENTS = [
     "--use-fake-ui-for-media-stream",
 ]
 PATIENCE = 60_000  # milliseconds; the machine may be busy
+FakeApi = Callable[..., Any]
 AGE = TASKS["age"].canonical_question
 EXPRESSION = TASKS["expression"].canonical_question
 
@@ -45,22 +46,26 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def address(reciter: Callable[..., Any]) -> Iterator[str]:
-    with open_page(reciter(pause=0.01)) as address:
+def address(fake_api: FakeApi) -> Iterator[str]:
+    with fake_api(pause=0.01) as (_, api), open_page(ChatApi(api)) as address:
         yield address
 
 
 @pytest.fixture
-def new_page(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
-    """Called: a page of its own context, opened, that may speak to this address alone."""
+def open_tab(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Called with an address: a page of its own context, that may speak to this address alone."""
     pages: list[Page] = []
     strangers: list[str] = []
 
-    def open_one(width: int = 1280, height: int = 900) -> Page:
+    def open_one(address: str, width: int = 1280, height: int = 900) -> Page:
         context = browser.new_context(viewport={"width": width, "height": height})
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
-        page.on("request", lambda request: strangers.append(request.url))
+        own = (address, "blob:", "data:")
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith(own) else strangers.append(request.url),
+        )
         page.goto(address)
         expect(page.locator("#fl-chat")).to_be_visible()
         pages.append(page)
@@ -69,7 +74,13 @@ def new_page(browser: Browser, address: str) -> Iterator[Callable[..., Page]]:
     yield open_one
     for page in pages:
         page.context.close()
-    assert [url for url in strangers if not url.startswith((address, "blob:", "data:"))] == []
+    assert strangers == []
+
+
+@pytest.fixture
+def new_page(open_tab: Callable[..., Page], address: str) -> Callable[..., Page]:
+    """Called with width and height: a tab of the page that all tests share."""
+    return lambda *size: open_tab(address, *size)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +100,11 @@ def photos(
 
 def upload(page: Page, photo: Path) -> None:
     page.set_input_files("#fl-photo input[type=file]", photo)
+
+
+def upload_clip(page: Page, clip: Path) -> None:
+    page.get_by_role("tab", name="Clip").click()
+    page.set_input_files("#fl-clip input[type=file]", clip)
 
 
 def ask(page: Page, question: str) -> None:
@@ -183,7 +199,7 @@ def test_a_useless_photo_gets_one_sentence(
     expect(page.get_by_role("alert").filter(has_text=sentence)).to_be_visible()
     expect(page.locator("body")).not_to_contain_text("Traceback")
     ask(page, AGE)
-    expect(page.get_by_role("alert").filter(has_text="Add a photo first")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="Add a photo or a clip first")).to_be_visible()
 
 
 @pytest.mark.browser
@@ -193,7 +209,7 @@ def test_a_huge_file_is_refused_before_it_is_sent(
     page = new_page()
     expect(page.locator("#fl-too-large[data-watching]")).to_be_attached()
     upload(page, photos / "huge.jpg")
-    expect(page.get_by_role("alert").filter(has_text="more than 32 MiB")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text="a photo may have 32 MiB")).to_be_visible()
     upload(page, photos / "one.png")
     expect(page.locator("#fl-status")).to_contain_text("One face")
     expect(page.locator("#fl-too-large")).to_be_hidden()
@@ -211,11 +227,11 @@ def test_a_camera_picture_is_looked_at(new_page: Callable[..., Page]) -> None:
 
 
 @pytest.mark.browser
-def test_stop_ends_an_answer(browser: Browser, reciter: Callable[..., Any], photos: Path) -> None:
-    with open_page(reciter(pause=1.0)) as address:
-        page = browser.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.goto(address)
+def test_stop_ends_an_answer_here_and_at_the_server(
+    open_tab: Callable[..., Page], fake_api: FakeApi, photos: Path
+) -> None:
+    with fake_api(pause=1.0) as (fake, api), open_page(ChatApi(api)) as address:
+        page = open_tab(address)
         upload(page, photos / "one.png")
         expect(page.locator("#fl-status")).to_contain_text("One face")
         ask(page, EXPRESSION)
@@ -224,57 +240,139 @@ def test_stop_ends_an_answer(browser: Browser, reciter: Callable[..., Any], phot
         expect(page.locator("#fl-chat")).to_contain_text("Stopped.")
         expect(page.get_by_role("button", name="Ask")).to_be_visible()
         expect(page.locator("#fl-chat")).not_to_contain_text("teeth")
+        assert until(lambda: fake.left == 1)
+        # So does leaving: nobody is left to read on.
+        ask(page, EXPRESSION)
+        expect(page.get_by_role("button", name="Stop")).to_be_visible()
+        assert until(lambda: len(fake.asked["chat"]) == 2)
         page.close()
+        assert until(lambda: fake.left == 2)
+        assert fake.heard_out == 0
 
 
 @pytest.mark.browser
-def test_a_failure_is_a_sentence_and_the_next_question_works(
-    new_page: Callable[..., Page], photos: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_clip_has_a_timeline_and_answers(new_page: Callable[..., Page], clip: Path) -> None:
     page = new_page()
-    upload(page, photos / "one.png")
-    expect(page.locator("#fl-status")).to_contain_text("One face")
-    ask(page, "Break down")
-    expect(page.locator("#fl-chat")).to_contain_text("The answer failed inside facellava")
-    expect(page.locator("body")).not_to_contain_text("secret detail")
-    assert "secret detail" in caplog.text
-    ask(page, AGE)
-    expect(page.locator("#fl-findings h2")).to_have_text("Age: 34 years")
+    upload_clip(page, clip)
+    expect(page.locator("#fl-status")).to_contain_text("One person found.")
+    curve = page.locator("#fl-curve")
+    expect(curve.get_by_role("heading", name="Expression over time")).to_be_visible()
+    expect(curve.locator("polyline")).to_have_count(2)
+    curve.get_by_text("The same as a table").click()
+    expect(curve.get_by_role("row")).to_have_count(21)
+    expect(page.locator("#fl-where")).to_contain_text("the frame with the strongest expression")
+    ask(page, EXPRESSION)
+    expect(page.locator("#fl-findings h2")).to_have_text("Expression: happiness")
+    ask(page, "Why?")
+    expect(page.locator("#fl-chat")).to_contain_text("(1 earlier)")
 
 
-def test_photos_go_when_the_page_ends(reciter: Callable[..., Any]) -> None:
-    before = os.environ.get("GRADIO_TEMP_DIR")
-    with open_page(reciter()):
-        folder = Path(os.environ["GRADIO_TEMP_DIR"])
-        assert folder.stat().st_mode & 0o077 == 0
-    assert not folder.exists()
-    assert os.environ.get("GRADIO_TEMP_DIR") == before
+@pytest.mark.browser
+def test_a_photo_after_a_clip_takes_its_place(
+    new_page: Callable[..., Page], clip: Path, gif: Path, photos: Path
+) -> None:
+    page = new_page(390, 844)
+    upload(page, gif)  # an animation is a clip, wherever it is given
+    expect(page.locator("#fl-status")).to_contain_text("One person found.")
+    expect(page.locator("#fl-curve polyline")).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    upload(page, photos / "two.png")
+    expect(page.locator("#fl-status")).to_contain_text("2 faces found")
+    expect(page.locator("#fl-curve")).to_be_hidden()
+    upload_clip(page, clip)
+    expect(page.locator("#fl-status")).to_contain_text("One person found.")
+    page.get_by_role("tab", name="Photo").click()
+    expect(page.locator("#fl-photo img")).to_have_count(0)
 
 
-def test_a_taken_port_is_said_in_one_sentence(reciter: Callable[..., Any]) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        with (
-            pytest.raises(FacellavaError, match=f"Port {port} is taken"),
-            open_page(reciter(), port=port),
-        ):
-            pass
+@pytest.mark.browser
+def test_a_recorded_clip_is_looked_at(new_page: Callable[..., Page]) -> None:
+    page = new_page()
+    page.get_by_role("tab", name="Clip").click()
+    page.locator("#fl-clip").get_by_role("button", name="Capture from camera").click()
+    page.get_by_role("button", name="Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#fl-clip video')?.currentTime > 0.2")
+    record = page.get_by_role("button", name="start recording")
+    record.click()
+    page.wait_for_timeout(1500)
+    record.click()
+    expect(
+        page.get_by_role("alert").filter(has_text="No face was found in the clip")
+    ).to_be_visible()
 
 
-def test_a_foreign_host_is_refused() -> None:
-    with pytest.raises(FacellavaError, match=r"cannot be served at 192\.0\.2\.1"):
-        listen("192.0.2.1", 0)
+@pytest.mark.browser
+def test_the_adapter_is_chosen_where_there_is_one(
+    open_tab: Callable[..., Page], fake_api: FakeApi, clip: Path
+) -> None:
+    with fake_api(models=["nano", "warm"]) as (fake, api), open_page(ChatApi(api)) as address:
+        page = open_tab(address)
+        choice = page.get_by_role("combobox", name="Model")
+        expect(choice).to_have_value("nano")
+        upload_clip(page, clip)
+        expect(page.locator("#fl-curve polyline")).to_have_count(2)
+        choice.focus()
+        page.keyboard.press("ArrowDown")
+        page.get_by_role("option", name="warm").click()
+        assert until(lambda: [body["model"] for body in fake.asked["analyze"]] == ["nano", "warm"])
+        ask(page, AGE)
+        expect(page.locator("#fl-chat")).to_contain_text("Answered by warm.")
+        assert [body["model"] for body in fake.asked["chat"]] == ["warm"]
+        assert len(fake.asked["faces"]) == 1, "a face is found once"
 
 
-def test_without_a_port_two_pages_get_two() -> None:
-    with listen("127.0.0.1", None) as first, listen("127.0.0.1", None) as second:
-        assert first.getsockname()[1] != second.getsockname()[1]
+@pytest.mark.browser
+def test_a_server_that_is_down_busy_or_broken_is_a_sentence_and_the_next_question_works(
+    open_tab: Callable[..., Page],
+    fake_api: FakeApi,
+    photos: Path,
+    clip: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    secret = {"error": "secret detail", "trace": ["more of it"]}
+    with fake_api() as (fake, api), open_page(ChatApi(api)) as address:
+        fake.refusals = {name: (503, {"Retry-After": "5"}, {}) for name in ("models", "analyze")}
+        page = open_tab(address)
+        expect(page.get_by_role("alert").filter(has_text="starting or restarting")).to_be_visible()
+        upload_clip(page, clip)
+        expect(page.locator("#fl-curve").get_by_role("alert")).to_contain_text("try again in 5 s")
+        fake.refusals = {"chat": (429, {"Retry-After": "3"}, {})}
+        page.get_by_role("tab", name="Photo").click()
+        upload(page, photos / "one.png")
+        expect(page.locator("#fl-status")).to_contain_text("One face")
+        ask(page, AGE)
+        expect(page.locator("#fl-chat")).to_contain_text("The server is busy; try again in 3 s.")
+        fake.refusals = {"chat": (500, {}, secret)}
+        ask(page, AGE)
+        expect(page.locator("#fl-chat")).to_contain_text("does not speak as facellava's does")
+        fake.refusals = {}
+        ask(page, "Break off")
+        expect(page.locator("#fl-chat")).to_contain_text("The model ended too early.")
+        ask(page, AGE)
+        expect(page.locator("#fl-findings h2")).to_have_text("Age: 34 years")
+        expect(page.locator("body")).not_to_contain_text("secret detail")
+    # The page outlives its server.
+    with listen("127.0.0.1", 0) as listener:
+        gone = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+    with open_page(ChatApi(gone)) as address:
+        page = open_tab(address)
+        expect(
+            page.get_by_role("alert").filter(has_text="does not answer; start it")
+        ).to_be_visible()
+        upload(page, photos / "one.png")
+        expect(page.get_by_role("alert").filter(has_text=f"{gone} does not answer")).to_be_visible()
 
 
-def test_examples_cover_every_task(reciter: Callable[..., Any]) -> None:
+def until(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Whether it holds before the time is over."""
+    end = time.monotonic() + seconds
+    while not (held := holds()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return held
+
+
+def test_examples_cover_every_task() -> None:
     asked = {task.canonical_question for task in TASKS.values() if task.scored_words}
     assert asked <= set(EXAMPLES)
-    names = {block.elem_id for block in build_page(reciter()).blocks.values()}
-    assert {"fl-photo", "fl-faces", "fl-chat", "fl-findings", "fl-overlay", "fl-json"} <= names
+    names = {block.elem_id for block in build_page(ChatApi("http://x/v1")).blocks.values()}
+    assert {"fl-photo", "fl-clip", "fl-faces", "fl-chat", "fl-findings", "fl-json"} <= names

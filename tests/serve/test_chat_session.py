@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from facellava.answer import Answer
-from facellava.faces import Face
-from serve.chat_session import MAX_TURNS, Exchange, Session
+from facellava.errors import BadMedia, NoFaceFound
+from facellava.faces import Face, find_faces
+from facellava.faces.clips import apex, read_clip, track_faces
+from facellava.faces.face_png import data_url, from_png, to_png
+from serve.chat_api import SEARCHED_FRAMES, Told
+from serve.chat_replies import AnswerReply, Found, Reply
+from serve.chat_session import ASKED_FRAMES, MAX_TURNS, Exchange, Session, Tab
 
-Recite = Callable[[Face, str], Answer]
+Recite = Callable[[Face, str], AnswerReply]
+
+
+def found(kind: str, crops: list[str], **media: Any) -> Found:
+    faces = [{"crop": crop} for crop in crops]
+    return Found.model_validate({"media": {"kind": kind, **media}, "faces": faces})
 
 
 @pytest.fixture
 def session(couple: NDArray[np.uint8]) -> Session:
-    return Session.of(couple)
+    crops = [data_url(to_png(face), clip=False) for face in find_faces(couple)]
+    return Session.of(found("image", crops), couple)
 
 
 def answered(recite: Recite, session: Session, task: str) -> Exchange:
-    answer = recite(session.face, task)
-    return Exchange(answer.question, text=answer.text, answer=answer)
+    answer = recite(session.person.face, task)
+    told = Told(Reply(answer=answer, faces=()), {})
+    return Exchange(answer.question, text=answer.text, told=told)
 
 
 def test_a_short_lead_is_a_headline_and_a_long_one_is_not(recite: Recite, session: Session) -> None:
@@ -39,18 +54,71 @@ def test_a_question_without_words_yet_shows_that_it_waits() -> None:
 def test_history_holds_the_last_readable_turns_of_the_chosen_face(
     recite: Recite, session: Session
 ) -> None:
-    session.talk.append(answered(recite, session, "La la la."))
-    session.talk.append(Exchange("How old?", text="Age: 3", stopped=True))
-    session.talk.extend(answered(recite, session, "age") for _ in range(MAX_TURNS + 1))
-    assert len(session.history()) == MAX_TURNS
-    assert all(text.startswith("Age: 34") for _, text in session.history())
+    talk = session.person.talk
+    talk.append(answered(recite, session, "La la la."))
+    talk.append(Exchange("How old?", text="Age: 3", stopped=True))
+    talk.extend(answered(recite, session, "age") for _ in range(MAX_TURNS + 1))
+    assert len(session.person.history()) == MAX_TURNS
+    assert all(text.startswith("Age: 34") for _, text in session.person.history())
     session.chosen = 1
-    assert session.history() == []
+    assert session.person.history() == []
 
 
 def test_an_interrupted_answer_no_longer_runs(session: Session) -> None:
-    session.talk.append(Exchange("How old?", text="Age: 3"))
-    assert session.running is session.talk[-1]
+    session.person.talk.append(Exchange("How old?", text="Age: 3"))
+    assert session.person.running is session.person.talk[-1]
     session.interrupt()
-    assert session.running is None
-    assert "Stopped" in session.talk[-1].bubbles[1]["content"]
+    assert session.person.running is None
+    assert "Stopped" in session.person.talk[-1].bubbles[1]["content"]
+
+
+def test_leaving_a_photo_ends_what_runs_for_any_of_its_faces(session: Session) -> None:
+    async def leave() -> list[bool]:
+        tasks = [asyncio.create_task(asyncio.sleep(60)) for _ in session.persons]
+        for person, task in zip(session.persons, tasks, strict=True):
+            person.talk.append(Exchange("How old?", writing=task))
+        # From another thread, as the page's buttons do.
+        await asyncio.to_thread(Tab(session=session).turn_to, None)
+        await asyncio.wait(tasks, timeout=5)
+        return [task.cancelled() for task in tasks]
+
+    assert asyncio.run(leave()) == [True, True]
+    assert session.left
+
+
+def test_a_clip_is_asked_about_by_the_frames_that_the_library_takes(clip: Path) -> None:
+    data = clip.read_bytes()
+    [searched] = track_faces(read_clip(data, SEARCHED_FRAMES))
+    whole = data_url(to_png(searched.frames, searched.seconds), clip=True)
+    person = Session.of(found("video", [whole]), None).person
+    assert person.whole == whole
+    asked = from_png(base64.b64decode(person.crop.partition(",")[2]))
+    [wanted] = track_faces(read_clip(data, ASKED_FRAMES))
+    assert asked is not None
+    assert asked.seconds == pytest.approx(wanted.seconds)
+    for mine, theirs in zip(asked.faces, wanted.frames, strict=True):
+        assert np.array_equal(mine.crop, theirs.crop)
+    strongest = apex(wanted.frames)
+    assert person.second == pytest.approx(wanted.seconds[strongest])
+    assert np.array_equal(person.face.landmarks, wanted.frames[strongest].landmarks)
+    assert person.plain_overlay.shape == (720, 720, 3)
+
+
+def test_no_face_is_one_sentence(couple: NDArray[np.uint8]) -> None:
+    with pytest.raises(NoFaceFound, match="No face was found in the photo; use one where"):
+        Session.of(found("image", []), couple)
+    with pytest.raises(NoFaceFound, match="No face was found in the clip"):
+        Session.of(found("video", []), None)
+
+
+@pytest.mark.parametrize("crop", ["data:image/png;base64,%%%", "data:image/png;base64,aGVsbG8="])
+def test_a_damaged_face_picture_is_one_sentence(couple: NDArray[np.uint8], crop: str) -> None:
+    with pytest.raises(BadMedia, match=r"^A face picture .*\.$"):
+        Session.of(found("image", [crop]), couple)
+
+
+def test_a_part_of_a_clip_is_said_to_be_one(portrait: NDArray[np.uint8]) -> None:
+    [face] = find_faces(portrait)
+    crop = data_url(to_png([face], [0.0]), clip=True)
+    session = Session.of(found("video", [crop], complete=False), None)
+    assert session.summary == "One person found. Only a part of the clip could be read."

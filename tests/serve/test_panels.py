@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from facellava.answer import Answer
 from facellava.faces import Face, find_faces
 from facellava.tasks import TASKS
-from serve.panels import as_markdown, close_up, findings, weak_reasons
+from serve.chat_replies import AnswerReply
+from serve.panels import as_markdown, close_up, enlarged_crop, findings, weak_reasons
 
-Recite = Callable[..., Answer]
+Recite = Callable[..., AnswerReply]
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,19 @@ def test_close_up_moves_the_face_with_the_picture(portrait: NDArray[np.uint8], f
         x, y = np.round(before[point]).astype(int)
         u, v = np.round(after[point]).astype(int)
         assert np.abs(portrait[y, x].astype(int) - picture[v, u]).max() < 40
+
+
+def test_an_enlarged_crop_holds_the_same_landmarks_and_box(
+    portrait: NDArray[np.uint8], face: Face
+) -> None:
+    picture, moved = enlarged_crop(face)
+    assert picture.shape == (720, 720, 3)
+    np.testing.assert_allclose(moved.photo_landmarks, face.landmarks * 720, atol=1e-3)
+    x0, y0, x1, y1 = moved.box
+    points = moved.photo_landmarks
+    # As in the photo, the eyes and the nose lie inside the box.
+    assert (points[27:48] > (x0, y0)).all()
+    assert (points[27:48] < (x1, y1)).all()
 
 
 def test_every_task_has_a_panel(recite: Recite, face: Face) -> None:
