@@ -29,10 +29,34 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA adapter of nano with random weights, enough to make it say other things."""
+    # Heavy, and most tests do without.
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from facellava.checkpoint import load
+    from facellava.predictor import embedded_weights
+
+    torch.manual_seed(7)
+    model, _ = load(embedded_weights())
+    layers = r"language_model\.model\.layers\.\d+\.(self_attn\.[qv]_proj|mlp\.down_proj)"
+    adapted = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=layers))
+    with torch.no_grad():
+        for name, weight in adapted.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.05)
+    folder = tmp_path_factory.mktemp("lora") / "twin"
+    adapted.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory, twin: Path) -> Iterator[str]:
     """Address of `facellava serve` on nano through vLLM, started once: http://127.0.0.1:PORT.
 
-    Without vLLM the test is skipped, and fails where CI=true.
+    Its models are nano and the adapter twin. Without vLLM the test is skipped, and fails where
+    CI=true.
     """
     if importlib.util.find_spec("vllm") is None:
         reason = "vLLM is not installed: make setup"
@@ -41,7 +65,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip(reason)
     log = tmp_path_factory.mktemp("api") / "engine.log"
     command = "from facellava.cli import main; main()"
-    options = ["serve", "--port", "0", "--engine-log", str(log)]
+    options = ["serve", "--port", "0", "--engine-log", str(log), "--lora", f"twin={twin}"]
     with (
         (log.parent / "server.log").open("w") as trouble,
         subprocess.Popen(

@@ -8,17 +8,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from skimage import data
 
 from facellava import checkpoint
 from facellava.config import FaceLlavaConfig
 from facellava.errors import BadCheckpoint, BadModelInput
-from facellava.predictor import embedded_weights
+from facellava.faces import find_faces
+from facellava.faces.face_png import data_url, to_png
+from facellava.predictor import FaceLlava, embedded_weights
 from serve.adapters import adapter_options, check_adapter
 
+QUESTION = "How old is this person, and how can you tell?"
 LANGUAGE = r"language_model\.model\.layers\.\d+\.self_attn\.[qv]_proj"
 
 
@@ -140,3 +146,19 @@ def test_broken_folders(
 def test_names_that_cannot_be_models(adapter: Callable[..., Path], config: FaceLlavaConfig) -> None:
     with pytest.raises(BadModelInput, match="cannot name an adapter"):
         adapter_options({"a=b": adapter()}, config)
+
+
+def test_adapter_answers_under_its_name(api: str, twin: Path) -> None:
+    """As the library does with the adapter merged; and the model without it as ever."""
+    [face, *_] = find_faces(np.ascontiguousarray(data.astronaut()[:300, 60:390]))
+    plain = FaceLlava.load()
+    expected = {"nano": plain.ask_many([face], [QUESTION])[0].text}
+    adapted = PeftModel.from_pretrained(plain.model, twin).merge_and_unload()
+    expected["twin"] = FaceLlava(adapted, plain.processor).ask_many([face], [QUESTION])[0].text
+    assert expected["nano"] != expected["twin"]
+    picture = {"type": "image_url", "image_url": {"url": data_url(to_png(face), clip=False)}}
+    content = [picture, {"type": "text", "text": QUESTION}]
+    for name, text in expected.items():
+        body = {"model": name, "messages": [{"role": "user", "content": content}]}
+        reply = httpx.post(f"{api}/v1/chat/completions", json=body, timeout=60)
+        assert reply.json()["choices"][0]["message"]["content"] == text
