@@ -72,6 +72,7 @@ class ChatApi:
             trust_env=parts.hostname not in LOOPBACK,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=8),
         )
+        self._attention = True  # until the server says that it does not tell it
         self._client = openai.AsyncOpenAI(
             base_url=self.address,
             api_key=key or "none",
@@ -151,12 +152,14 @@ class ChatApi:
             FacellavaError: it cannot be asked, or the server does not answer.
         """
         with self._troubles():
-            stream = await self._client.chat.completions.create(
-                model=model,
-                messages=_messages(kind, crop, question, history),
-                stream=True,
-                extra_body={"answer": True, "region_attention": True},
-            )
+            messages = _messages(kind, crop, question, history)
+            try:
+                stream = await self._begin(model, messages)
+            except openai.BadRequestError as error:
+                if not self._attention or error.param != "region_attention":
+                    raise
+                self._attention = False
+                stream = await self._begin(model, messages)
             async with stream:
                 told = None
                 async for chunk in stream:
@@ -169,6 +172,14 @@ class ChatApi:
         if told is None:
             raise self._foreign()
         yield told
+
+    async def _begin(self, model: str, messages: list[Any]) -> openai.AsyncStream[Any]:
+        return await self._client.chat.completions.create(
+            model=model,
+            messages=messages,
+            stream=True,
+            extra_body={"answer": True, "region_attention": self._attention},
+        )
 
     def _told(self, model: str, extra: JsonObject) -> Told:
         plain: JsonObject = {"model": model, "answer": extra["answer"], "faces": extra.get("faces")}

@@ -20,7 +20,7 @@ from starlette.routing import Mount
 from serve import panels
 from serve.chat import build_page
 from serve.chat_api import LOOPBACK, ChatApi
-from serve.chat_server import PasswordGate, environment, listen, served
+from serve.chat_server import environment, listen, served
 
 
 def mount_chat(
@@ -29,7 +29,6 @@ def mount_chat(
     *,
     path: str = "/chat",
     hosts: Sequence[str] = LOOPBACK,
-    password: str | None = None,
 ) -> FastAPI:
     """Put the page into an application; uploads lie in a folder that goes when the app ends.
 
@@ -39,7 +38,6 @@ def mount_chat(
         path: where the page is.
         hosts: names that the page may be called by, so that another site cannot reach it by a name
             that it points here; none allows all, for pages that are meant for others.
-        password: asked for by HTTP Basic, with any user name; None asks nothing.
 
     Returns:
         The same application.
@@ -50,8 +48,6 @@ def mount_chat(
         page = _put(build_page(api), app, path)
         stay = opening.pop_all()
     app.state.chat_page = page
-    if password is not None:
-        page.add_middleware(PasswordGate, password=password)
     if hosts:
         page.add_middleware(TrustedHostMiddleware, allowed_hosts=[*hosts])
     before = app.router.lifespan_context

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import errno
 import os
-import secrets
 import socket
 import threading
 import time
@@ -16,9 +13,6 @@ from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
-from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from facellava.errors import FacellavaError
 
@@ -74,31 +68,6 @@ def served(app: FastAPI, listener: socket.socket) -> Iterator[None]:
     finally:
         server.should_exit = True
         thread.join()
-
-
-class PasswordGate:
-    """ASGI middleware: HTTP Basic with any user name and one password."""
-
-    def __init__(self, app: ASGIApp, password: str) -> None:
-        self.app, self._password = app, password.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let requests with the password through, answer others with 401."""
-        if scope["type"] in ("http", "websocket") and not self._is_known(Headers(scope=scope)):
-            ask = {"WWW-Authenticate": 'Basic realm="facellava", charset="UTF-8"'}
-            await PlainTextResponse("The password is the API key.", 401, ask)(scope, receive, send)
-            return
-        await self.app(scope, receive, send)
-
-    def _is_known(self, headers: Headers) -> bool:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "basic":
-            return False
-        try:
-            password = base64.b64decode(given, validate=True).partition(b":")[2]
-        except binascii.Error:
-            return False
-        return secrets.compare_digest(password, self._password)
 
 
 @contextmanager

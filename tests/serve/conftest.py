@@ -17,6 +17,7 @@ from fastapi import Body, FastAPI, Header
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from numpy.typing import NDArray
 from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from skimage import data
 
 from facellava.answer import Answer
@@ -30,6 +31,17 @@ from facellava.tasks import TASKS, parse_answer
 from serve.chat_replies import AnswerReply
 from serve.chat_server import listen, served
 
+BROWSER_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
+PATIENCE = 60_000  # milliseconds; the machine may be busy
 SMILING_YOUNG = {name: name in {"smiling", "young"} for name in TASKS["attributes"].labels}
 RECITATIONS = {
     TASKS["age"].canonical_question: (
@@ -97,6 +109,7 @@ class FakeApi:
         asked: the bodies that came, by route.
         heard_out: how many streams were read to their end.
         left: how many were not.
+        offers_attention: else asking for region attention is an error.
         keys: the Authorization headers that came to /v1/models.
     """
 
@@ -105,6 +118,7 @@ class FakeApi:
         self.refusals: dict[str, tuple[int, dict[str, str], Any]] = {}
         self.asked: dict[str, list[dict[str, Any]]] = {"faces": [], "chat": [], "analyze": []}
         self.heard_out = self.left = 0
+        self.offers_attention = True
         self.keys: list[str | None] = []
         self.app = FastAPI()
         self.app.get("/v1/models")(self._models)
@@ -162,7 +176,9 @@ class FakeApi:
         self.asked["chat"].append(body)
         if refused := self._refused("chat"):
             return refused
-        shown, words = body["messages"][0]["content"]
+        if body["region_attention"] and not self.offers_attention:
+            return refusal(400, "Region attention is not offered.", "region_attention")
+        shown, _ = body["messages"][0]["content"]
         url = shown[shown["type"]]["url"]
         picture = from_png(data_of(url))
         assert picture is not None
@@ -174,7 +190,8 @@ class FakeApi:
         else:
             text = RECITATIONS[question]
         face = picture.faces[apex(picture.faces)]
-        last = {"answer": read(face, question, text).to_dict(), "faces": [LOOK]}
+        faces = [LOOK if body["region_attention"] else {"index": 0}]
+        last = {"answer": read(face, question, text).to_dict(), "faces": faces}
         return StreamingResponse(
             self._events(text, last, broken=question == "Break off"), media_type="text/event-stream"
         )
@@ -240,13 +257,13 @@ def event(chunk: dict[str, Any]) -> str:
     return f"data: {json.dumps(head | chunk)}\n\n"
 
 
-def error_body(message: str) -> dict[str, Any]:
-    inner = {"message": message, "type": "invalid_request_error", "param": None, "code": "x"}
+def error_body(message: str, param: str | None = None) -> dict[str, Any]:
+    inner = {"message": message, "type": "invalid_request_error", "param": param, "code": "x"}
     return {"error": inner}
 
 
-def refusal(status: int, message: str) -> Response:
-    return JSONResponse(error_body(message), status)
+def refusal(status: int, message: str, param: str | None = None) -> Response:
+    return JSONResponse(error_body(message, param), status)
 
 
 def data_of(url: str) -> bytes:
@@ -333,3 +350,39 @@ def fake_api() -> Callable[..., AbstractContextManager[tuple[FakeApi, str]]]:
             yield fake, address
 
     return run
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """For a module: while it runs, its thread has an event loop, and other tests want their own."""
+    expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_tab(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Called with an address: a page of its own context, that may speak to this address alone."""
+    pages: list[Page] = []
+    strangers: list[str] = []
+
+    def open_one(address: str, width: int = 1280, height: int = 900) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": height})
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        own = (address, "blob:", "data:")
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith(own) else strangers.append(request.url),
+        )
+        page.goto(address)
+        expect(page.locator("#fl-chat")).to_be_visible()
+        pages.append(page)
+        return page
+
+    yield open_one
+    for page in pages:
+        page.context.close()
+    assert strangers == []

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from facellava.tasks import TASKS
 from serve.chat import EXAMPLES, build_page
@@ -19,62 +19,15 @@ from serve.chat_api import ChatApi
 from serve.chat_pages import open_page
 from serve.chat_server import listen
 
-BROWSER_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
-PATIENCE = 60_000  # milliseconds; the machine may be busy
 FakeApi = Callable[..., Any]
 AGE = TASKS["age"].canonical_question
 EXPRESSION = TASKS["expression"].canonical_question
-
-expect.set_options(timeout=PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=BROWSER_ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
 def address(fake_api: FakeApi) -> Iterator[str]:
     with fake_api(pause=0.01) as (_, api), open_page(ChatApi(api)) as address:
         yield address
-
-
-@pytest.fixture
-def open_tab(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Called with an address: a page of its own context, that may speak to this address alone."""
-    pages: list[Page] = []
-    strangers: list[str] = []
-
-    def open_one(address: str, width: int = 1280, height: int = 900) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": height})
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        own = (address, "blob:", "data:")
-        page.on(
-            "request",
-            lambda request: None if request.url.startswith(own) else strangers.append(request.url),
-        )
-        page.goto(address)
-        expect(page.locator("#fl-chat")).to_be_visible()
-        pages.append(page)
-        return page
-
-    yield open_one
-    for page in pages:
-        page.context.close()
-    assert strangers == []
 
 
 @pytest.fixture

@@ -87,6 +87,19 @@ def test_who_leaves_ends_the_request_at_the_server(fake_api: FakeApi, crop: str)
         assert (fake.left, fake.heard_out) == (1, 0)
 
 
+def test_a_server_without_region_attention_is_asked_without_it(
+    fake_api: FakeApi, crop: str
+) -> None:
+    async def twice(api: ChatApi) -> list[str | Told]:
+        return [(await said(api, crop))[-1] for _ in range(2)]
+
+    with fake_api() as (fake, address):
+        fake.offers_attention = False
+        answers = run(address, twice)
+    assert [told.reply.attention for told in answers] == [None, None]
+    assert [body["region_attention"] for body in fake.asked["chat"]] == [True, False, False]
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "sentence"),
     [

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -25,12 +24,12 @@ def nowhere() -> ChatApi:
 
 
 @contextmanager
-def mounted(**options: Any) -> Iterator[str]:
+def mounted() -> Iterator[str]:
     """An application with a route of its own and the page at /chat."""
     app = FastAPI()
     app.get("/health")(lambda: "well")
     with listen("127.0.0.1", 0) as listener:
-        mount_chat(app, nowhere(), **options)
+        mount_chat(app, nowhere())
         with served(app, listener):
             yield f"http://127.0.0.1:{listener.getsockname()[1]}"
             let_go(app)
@@ -80,32 +79,6 @@ def test_the_page_lives_beside_other_routes() -> None:
         assert page.status_code == 200
         assert "facellava" in page.text
         assert httpx.get(f"{address}/chat/", headers={"Host": "evil.example"}).status_code == 400
-
-
-@pytest.mark.parametrize(
-    ("auth", "status"),
-    [
-        (None, 401),
-        (("me", "wrong"), 401),
-        (("me", "wör:d"), 200),
-        (("", "wör:d"), 200),
-    ],
-)
-def test_a_password_is_asked_for_where_there_is_one(auth: Any, status: int) -> None:
-    with mounted(password="wör:d") as address:
-        answer = httpx.get(f"{address}/chat/", auth=auth and httpx.BasicAuth(*auth))
-        assert answer.status_code == status
-        assert httpx.get(f"{address}/chat/config", auth=auth).status_code == status
-        assert httpx.get(f"{address}/health").status_code == 200
-        if status == 401:
-            assert answer.headers["www-authenticate"].startswith("Basic realm=")
-
-
-@pytest.mark.parametrize("header", ["Basic", "Basic %%%", "Bearer abc", "Basic d3Jvbmc="])
-def test_odd_credentials_are_no_password(header: str) -> None:
-    with mounted(password="secret") as address:
-        answer = httpx.get(f"{address}/chat/", headers={"Authorization": header})
-        assert answer.status_code == 401
 
 
 def test_it_ends_quickly_while_a_page_is_open() -> None:
