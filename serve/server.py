@@ -7,16 +7,20 @@ A signal ends it: what is under way finishes or gets an error, and nothing is le
 from __future__ import annotations
 
 import asyncio
+import atexit
+import gc
 import logging
 import os
 import resource
 import signal
 import socket
+import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 import httpx
 import torch
@@ -87,8 +91,8 @@ def serve(
     announce: Callable[[str], None] = typer.echo,
     when_ready: Callable[[str], None] | None = None,
     backend: Backend | None = None,
-) -> None:
-    """Serve until a signal ends it.
+) -> NoReturn:
+    """Serve until a signal ends it, and the process with it: exit code 0.
 
     Args:
         options: what and where.
@@ -144,9 +148,12 @@ def serve(
                 threading.Thread(target=when_ready, args=(f"{address}/v1",), daemon=True).start()
 
         life = _Life(careful_server(app), engine, app, listener)
-        with asyncio.Runner(loop_factory=life.server.config.get_loop_factory()) as runner:
+        with (
+            _nothing_old_collected(),
+            asyncio.Runner(loop_factory=life.server.config.get_loop_factory()) as runner,
+        ):
             runner.run(life.run(tell))
-        life.ended()
+        life.end_process()
 
 
 class _Life:
@@ -195,11 +202,18 @@ class _Life:
         for task in (serving, living):
             [outcome] = await asyncio.gather(task, return_exceptions=True)
             if isinstance(outcome, Exception):
+                self._last_resort.cancel()
                 raise outcome
 
-    def ended(self) -> None:
-        """Nothing is left to be ended by force."""
-        self._last_resort.cancel()
+    def end_process(self) -> NoReturn:
+        """Do all that is left to do at the end of a process, but do not take it apart.
+
+        For all that torch and transformers are made of, Python takes more than a second of a core.
+        """
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        _end_at_once(0)
 
     def _end_late(self) -> None:
         logger.warning("Stopping took too long; what was left is ended at once.")
@@ -247,8 +261,19 @@ class _Life:
         stopping.result()
 
 
-def _end_at_once(code: int) -> None:
+def _end_at_once(code: int) -> NoReturn:
     os._exit(code)
+
+
+@contextmanager
+def _nothing_old_collected() -> Iterator[None]:
+    """Keep the garbage collector from the million objects that stay: it would hold up requests."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _let_pages_go(app: FastAPI) -> None:
