@@ -41,7 +41,9 @@ def serve(
     ] = None,
     lora: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(help="NAME=FOLDER of a LoRA adapter; requests name it as their model."),
+        typer.Option(
+            "--lora", "--lora-modules", help="NAME=FOLDER of a LoRA adapter; asked by its name."
+        ),
     ] = None,
     max_queue: Annotated[int, typer.Option(min=1, help="Requests under way at once.")] = 256,
     max_body_mib: Annotated[int, typer.Option(min=1, help="Size of a request's body.")] = 64,
