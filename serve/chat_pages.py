@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import tempfile
 import threading
 import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,9 @@ def mount_chat(
     with ExitStack() as opening:
         uploads = opening.enter_context(tempfile.TemporaryDirectory(prefix="facellava-chat-"))
         opening.enter_context(environment("GRADIO_TEMP_DIR", uploads))
-        page = _put(build_page(api), app, path)
+        # Gradio makes loops that it never closes wherever none runs, so it is given one that does.
+        with ThreadPoolExecutor(1) as aside:
+            page = aside.submit(asyncio.run, _put(api, app, path)).result()
         stay = opening.pop_all()
     app.state.chat_page = page
     if hosts:
@@ -114,14 +118,14 @@ def launch(
             announce("The chat has ended.")
 
 
-def _put(page: gr.Blocks, app: FastAPI, path: str) -> FastAPI:
+async def _put(api: ChatApi, app: FastAPI, path: str) -> FastAPI:
     """Put the page into an application; returns the part of it that serves the page.
 
     Files that users give go to the folder that GRADIO_TEMP_DIR names.
     """
     gr.mount_gradio_app(
         app,
-        page,
+        build_page(api),
         path=path,
         footer_links=[],
         run_history=False,

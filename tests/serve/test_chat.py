@@ -15,7 +15,6 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from facellava.tasks import TASKS
-from serve.chat import EXAMPLES, build_page
 from serve.chat_api import ChatApi
 from serve.chat_pages import open_page
 from serve.chat_server import listen
@@ -323,10 +322,3 @@ def until(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
     while not (held := holds()) and time.monotonic() < end:
         time.sleep(0.05)
     return held
-
-
-def test_examples_cover_every_task() -> None:
-    asked = {task.canonical_question for task in TASKS.values() if task.scored_words}
-    assert asked <= set(EXAMPLES)
-    names = {block.elem_id for block in build_page(ChatApi("http://x/v1")).blocks.values()}
-    assert {"fl-photo", "fl-clip", "fl-faces", "fl-chat", "fl-findings", "fl-json"} <= names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
@@ -9,11 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import gradio as gr
 import httpx
 import pytest
 from fastapi import FastAPI
 
 from facellava.errors import FacellavaError
+from facellava.tasks import TASKS
+from serve.chat import EXAMPLES, build_page
 from serve.chat_api import ChatApi
 from serve.chat_pages import let_go, mount_chat, open_page
 from serve.chat_server import listen, served
@@ -88,3 +92,14 @@ def test_it_ends_quickly_while_a_page_is_open() -> None:
         assert response.status_code == 200
         begun = time.monotonic()
     assert time.monotonic() - begun < 4
+
+
+def test_examples_cover_every_task() -> None:
+    asked = {task.canonical_question for task in TASKS.values() if task.scored_words}
+    assert asked <= set(EXAMPLES)
+
+    async def page() -> gr.Blocks:  # Gradio makes a loop that it never closes where none runs
+        return build_page(ChatApi("http://x/v1"))
+
+    names = {block.elem_id for block in asyncio.run(page()).blocks.values()}
+    assert {"fl-photo", "fl-clip", "fl-faces", "fl-chat", "fl-findings", "fl-json"} <= names
