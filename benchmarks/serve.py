@@ -1,6 +1,6 @@
 """How fast nano answers over HTTP: `facellava serve` against one `generate` at a time.
 
-    python benchmarks/serve.py --requests 128
+    python -m benchmarks.serve --requests 128
 
 The same weights, questions and faces, in one run. The server is started by this command and asked
 from this process, which shares the machine's cores with it, as clients on one computer do. Crops

@@ -212,7 +212,8 @@ class ChatApi:
         try:
             yield
         except openai.APIStatusError as error:
-            raise self._refusal(error.response) from error
+            # The client was given httpx's, so that is whose response it is.
+            raise self._refusal(cast(httpx.Response, error.response)) from error
         except (openai.APITimeoutError, httpx.ReadTimeout, httpx.WriteTimeout) as error:
             if isinstance(error.__cause__, httpx.ConnectTimeout):
                 raise self._silence() from error

@@ -81,8 +81,12 @@ class FaceLlavaForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsL
             vocab_size=config.text_config.vocab_size, mm_token_ids=placeholders
         )
         with self._mark_tower_model(vllm_config, {"image", "video"}):  # type: ignore[operator]
-            # The vision config may name another dtype than the one that is served.
-            self.face_encoder = FaceEncoder(config).to(vllm_config.model_config.dtype)
+            # The vision config may name another dtype than the one that is served. Convolutions
+            # with channels last take little more than half the time on CPUs.
+            encoder = FaceEncoder(config).to(vllm_config.model_config.dtype)
+            self.face_encoder = encoder.to(  # type: ignore[call-overload]
+                memory_format=torch.channels_last
+            )
         with self._mark_language_model(vllm_config):  # type: ignore[operator]
             self.language_model = init_vllm_registered_model(
                 vllm_config=vllm_config,

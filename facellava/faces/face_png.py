@@ -146,7 +146,7 @@ def from_png(data: bytes) -> FacePicture | None:
     if len(written) > MAX_CHUNK:
         raise BadModelInput("A face picture describes more than it can hold; get it anew.")
     try:
-        chunk = _Chunk.model_validate_json(written)
+        chunk = _Chunk.model_validate_json(written, strict=True)
     except ValidationError as error:
         raise BadModelInput(_sentence(error)) from error
     count = len(chunk.faces)
