@@ -21,13 +21,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import httpx
 import numpy as np
+import psutil
 import typer
 from PIL import Image
 from rich.console import Console
@@ -53,6 +54,7 @@ class Load:
         seconds: from the first request to the last answer.
         milliseconds: of each answer.
         tokens: that were written in all.
+        cpu_milliseconds: of an answer, by process.
     """
 
     what: str
@@ -60,6 +62,7 @@ class Load:
     seconds: float
     milliseconds: list[float]
     tokens: int
+    cpu_milliseconds: dict[str, float]
 
     @property
     def per_second(self) -> float:
@@ -111,6 +114,38 @@ def server(options: Sequence[str]) -> Iterator[str]:
         process.wait(20)
 
 
+def processes(port: int) -> Iterator[tuple[str, psutil.Process]]:
+    """The server's processes, each after what it does.
+
+    Args:
+        port: at which the gateway listens.
+    """
+    [gateway] = [
+        psutil.Process(link.pid)
+        for link in psutil.net_connections("tcp")
+        if link.status == psutil.CONN_LISTEN and link.laddr and link.laddr.port == port
+    ]
+    yield "gateway", gateway
+    for process in gateway.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            words = f"{process.name()} {' '.join(process.cmdline())}"
+            if "EngineCore" in words:
+                yield "vLLM's engine", process
+            elif "vllm" in words.lower():
+                yield "vLLM's server", process
+            else:
+                yield "face finding", process
+
+
+def cpu_seconds(port: int) -> dict[str, float]:
+    """CPU time that each kind of process has used so far, the client's included."""
+    found = {"this client": time.process_time()}
+    for kind, process in processes(port):
+        spent = process.cpu_times()
+        found[kind] = found.get(kind, 0.0) + spent.user + spent.system
+    return found
+
+
 async def load(client: httpx.AsyncClient, what: str, urls: Sequence[str], at_once: int) -> Load:
     """Ask about each picture, `at_once` requests at a time."""
     line, milliseconds, tokens = asyncio.Semaphore(at_once), [], []
@@ -125,9 +160,12 @@ async def load(client: httpx.AsyncClient, what: str, urls: Sequence[str], at_onc
             reply.raise_for_status()
             tokens.append(reply.json()["usage"]["completion_tokens"])
 
-    start = time.perf_counter()
+    port = client.base_url.port or 80
+    start, cpu_start = time.perf_counter(), cpu_seconds(port)
     await asyncio.gather(*(ask(number, url) for number, url in enumerate(urls)))
-    return Load(what, at_once, time.perf_counter() - start, milliseconds, sum(tokens))
+    seconds, cpu = time.perf_counter() - start, cpu_seconds(port)
+    spent = {kind: 1000 * (cpu[kind] - cpu_start.get(kind, 0)) / len(urls) for kind in cpu}
+    return Load(what, at_once, seconds, milliseconds, sum(tokens), spent)
 
 
 async def first_token(client: httpx.AsyncClient, url: str) -> float:
@@ -236,6 +274,13 @@ def run(
         p50, p95 = np.percentile(milliseconds, [50, 95])
         words.add_row(what, f"{p50:.0f}", f"{p95:.0f}")
     console.print(words)
+    crops_load = [done for done in loads if done.what == "crops"][-1]
+    photos_load = [done for done in loads if done.what == "photos"][-1]
+    where = Table("CPU ms of an answer", *crops_load.cpu_milliseconds)
+    for done in (crops_load, photos_load):
+        told = [f"{done.cpu_milliseconds[kind]:.1f}" for kind in crops_load.cpu_milliseconds]
+        where.add_row(f"{done.what}, {done.at_once} at once", *told)
+    console.print(where)
     if out is not None:
         found = {"one": one, "loads": [asdict(done) for done in loads], "first_tokens": firsts}
         out.write_text(json.dumps(found) + "\n")

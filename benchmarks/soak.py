@@ -32,7 +32,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.engine import QUESTIONS
-from benchmarks.serve import body, crops, photos, server
+from benchmarks.serve import body, crops, photos, processes, server
 from facellava.tasks import TASKS
 from tests.serve.bad_media import BAD_MEDIA, OddMedia
 
@@ -203,25 +203,11 @@ def _code(reply: httpx.Response) -> str:
 
 def memory(port: int) -> dict[str, float]:
     """MiB in memory of the server's processes, by what they do."""
-    [top] = {
-        link.pid
-        for link in psutil.net_connections("tcp")
-        if link.status == psutil.CONN_LISTEN and link.laddr.port == port
-    }
-    gateway = psutil.Process(top)
-    found = {"gateway": gateway.memory_info().rss}
-    for process in gateway.children(recursive=True):
+    found: dict[str, float] = defaultdict(float)
+    for kind, process in processes(port):
         with suppress(psutil.NoSuchProcess):
-            words = " ".join(process.cmdline())
-            name = process.name()
-            if "EngineCore" in name or "EngineCore" in words:
-                kind = "vLLM engine"
-            elif "api_server" in words or "vllm" in words.lower():
-                kind = "vLLM server"
-            else:
-                kind = "face finding"
-            found[kind] = found.get(kind, 0) + process.memory_info().rss
-    return {kind: rss / 2**20 for kind, rss in found.items()}
+            found[kind] += process.memory_info().rss / 2**20
+    return dict(found)
 
 
 def growth(record: Record) -> dict[str, float]:

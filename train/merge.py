@@ -21,7 +21,7 @@ def merge_adapter(base: Path, adapter: Path, out: Path) -> Path:
     Args:
         base: the checkpoint folder that the adapter was trained on.
         adapter: the folder of a PEFT adapter in safetensors, for any parts of the model.
-        out: the new checkpoint folder; its parent must exist.
+        out: the new checkpoint folder, not the base; its parent must exist.
 
     Returns:
         The folder. Weights are stored in the base's type.
@@ -29,6 +29,8 @@ def merge_adapter(base: Path, adapter: Path, out: Path) -> Path:
     Raises:
         BadCheckpoint: a folder that cannot be read or written, or an adapter of another model.
     """
+    if out.resolve() == base.resolve():
+        raise BadCheckpoint(f"{out} is the checkpoint that the adapter needs; choose another path.")
     model, processor = checkpoint.load(base)
     names = _tensor_names(adapter)
     try:

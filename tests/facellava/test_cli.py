@@ -337,6 +337,42 @@ def test_an_evaluation_that_cannot_be(
     assert not evaluation["--json"].exists()
 
 
+def test_the_server_and_this_process_agree(
+    facellava: Facellava, pack: Path, tmp_path: Path, api: str
+) -> None:
+    report, where = tmp_path / "parity.json", ["--api", f"{api}/v1", "--split", "validation"]
+    done = facellava("eval", "parity", f"fer2013={pack}", *where, "--json", report)
+    assert done.code == 0, done.err
+    [found] = json.loads(report.read_text())["benchmarks"]
+    assert found["same_label"] == found["same_text"] == found["n"] == 4
+    there = facellava(
+        *["eval", "run", "--benchmark", "fer2013", "--data", pack, *where, "--json", report]
+    )
+    assert there.code == 0, there.err
+    assert json.loads(there.out)["metrics"] == found["served"] == found["in_process"]
+
+
+def test_a_model_is_here_or_there(facellava: Facellava, evaluation: dict[str, Any]) -> None:
+    done = facellava(*words(evaluation), "--api", "http://127.0.0.1:9/v1")
+    assert (done.code, done.out) == (2, "")
+    assert "--model or --api" in done.err
+
+
+def test_an_adapter_is_merged_into_a_checkpoint(
+    facellava: Facellava, twin: Path, tmp_path: Path, photo: Path
+) -> None:
+    merged = tmp_path / "merged"
+    done = facellava("train", "merge", twin, "--out", merged)
+    assert done.code == 0, done.err
+    alone = facellava("ask", photo, "--task", "age", "--json")
+    together = facellava("ask", photo, "--task", "age", "--model", merged, "--json")
+    assert together.out != alone.out
+    itself = facellava("train", "merge", twin, "--model", merged, "--out", merged)
+    assert itself.code == 1
+    assert "choose another path" in itself.err
+    assert (merged / "config.json").is_file()
+
+
 @pytest.mark.parametrize("command", ["run", "blends"])
 @pytest.mark.parametrize("pair", ["fer2013", "=data", "fer2013="])
 def test_sources_are_named(facellava: Facellava, tmp_path: Path, command: str, pair: str) -> None:
