@@ -274,6 +274,6 @@ BAD_CLIPS: Final[Table] = {
         REFUSED,
         partial(clip, "mov", "jpeg2000", times=(0, 1)),
     ),
-    **{f"{name} file": (REFUSED, lambda text=text: text) for name, text in PLAYLISTS.items()},
+    **{f"{name} file": (REFUSED, partial(bytes, text)) for name, text in PLAYLISTS.items()},
     "png given as mp4": (REFUSED, lambda: portrait_as("PNG")),
 }

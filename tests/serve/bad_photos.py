@@ -223,6 +223,16 @@ LAUGHS: Final = (
 )
 SVG: Final = b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file:///etc/passwd"/></svg>'
 
+BILLION_PIXELS: Final[dict[str, Callable[[], bytes]]] = {
+    "png": partial(png_sized, 31_700, 31_700),
+    "jpeg": partial(jpeg_sized, 65_500, 65_500),
+    "tiff": partial(tiff_sized, 31_700, 31_700),
+    "bmp": partial(bmp_sized, 31_700, 31_700),
+    "bmp upside down": partial(bmp_sized, 31_700, -31_700),
+    "gif": partial(gif_of_frames, 1, screen=(65_535, 65_535)),
+    "gif frame": gif_frame_outgrows_screen,
+    "ppm": lambda: b"P6 31700 31700 255\n" + bytes(99),
+}
 BAD_PHOTOS: Final[Table] = {
     "nothing at all": (REFUSED, bytes),
     "one byte": (REFUSED, lambda: b"\xff"),
@@ -241,16 +251,7 @@ BAD_PHOTOS: Final[Table] = {
     ),
     **{
         f"{name} header of a billion pixels": (TOO_LARGE, make)
-        for name, make in {
-            "png": partial(png_sized, 31_700, 31_700),
-            "jpeg": partial(jpeg_sized, 65_500, 65_500),
-            "tiff": partial(tiff_sized, 31_700, 31_700),
-            "bmp": partial(bmp_sized, 31_700, 31_700),
-            "bmp upside down": partial(bmp_sized, 31_700, -31_700),
-            "gif": partial(gif_of_frames, 1, screen=(65_535, 65_535)),
-            "gif frame": gif_frame_outgrows_screen,
-            "ppm": lambda: b"P6 31700 31700 255\n" + bytes(99),
-        }.items()
+        for name, make in BILLION_PIXELS.items()
     },
     "png of two billion pixels a side": (
         TOO_LARGE + REFUSED,
