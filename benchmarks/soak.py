@@ -37,7 +37,7 @@ from facellava.tasks import TASKS
 from tests.serve.bad_media import BAD_MEDIA, OddMedia
 
 EVERY_SECONDS: Final = 5.0
-STARTED: Final = 1 / 3
+STARTED: Final = 0.5
 """Share of the time in which caches fill; memory is judged after it."""
 GOOD_CLIPS: Final = ("mp4 h264", "webm vp9", "rotated by 90", "variable frame rate")
 NO_REQUESTS: Final = (
@@ -266,12 +266,12 @@ def show(record: Record, rates: dict[str, float], minutes: float) -> None:
         told = ", ".join(f"{n} {code}" for code, n in record.outcomes[kind].most_common())
         table.add_row(kind, str(len(milliseconds)), f"{p50:.0f}", f"{p95:.0f}", f"{p99:.0f}", told)
     console.print(table)
-    sizes = Table("process", "MiB at the start", "at one third", "at the end", "MiB an hour")
-    third = next(kinds for at, kinds in record.memory if at >= STARTED * record.memory[-1][0])
+    sizes = Table("process", "MiB at the start", "at half-time", "at the end", "MiB an hour")
+    settled = next(kinds for at, kinds in record.memory if at >= STARTED * record.memory[-1][0])
     for kind, rate in rates.items():
         held = (
             record.memory[0][1].get(kind, 0.0),
-            third.get(kind, 0.0),
+            settled.get(kind, 0.0),
             record.memory[-1][1][kind],
         )
         sizes.add_row(kind, *(f"{mib:.0f}" for mib in held), f"{rate:+.0f}")
