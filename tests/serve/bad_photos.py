@@ -40,7 +40,8 @@ def portrait() -> Image.Image:
 
 def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    # Pillow keeps a save's options in the picture, and threads share the portrait.
+    picture.copy().save(buffer, kind, **options)
     return buffer.getvalue()
 
 
