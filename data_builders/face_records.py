@@ -12,9 +12,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from data_builders.media import DEFAULT_LOOK, Look
+from data_builders.plan import planned_rows
 from data_builders.raw_face import Drops, RawFace
 from data_builders.shard import find_face, record_of_row
-from data_builders.sources import SOURCES
+from data_builders.sources import find_source
 from facellava.corpus import SPLITS, FaceRecord
 from facellava.errors import BadCorpus, BadSample
 
@@ -22,7 +24,14 @@ logger = logging.getLogger(__name__)
 
 
 def face_records(
-    source: str, data: Path, *, split: str, limit: int | None = None, seed: int = 0
+    source: str,
+    data: Path,
+    *,
+    split: str,
+    limit: int | None = None,
+    seed: int = 0,
+    fold: int = 1,
+    look: Look = DEFAULT_LOOK,
 ) -> tuple[Iterator[FaceRecord], int]:
     """The faces of one split, found as they are drawn.
 
@@ -30,6 +39,8 @@ def face_records(
         source: a name of :data:`data_builders.sources.SOURCES`.
         data: the dataset's folder, or one Parquet file of it.
         limit: at most so many faces, drawn evenly by `seed`.
+        fold: of a source with folds: the one that is the split "test".
+        look: how clips are looked at.
 
     Returns:
         The records, and how many rows they come from. A row whose picture cannot be read is left
@@ -39,13 +50,14 @@ def face_records(
         BadCorpus: no such source or data, another layout, or no rows in the split.
         BadSample: an unknown split, or a limit below 1.
     """
-    rows = _rows(source, data, split, limit, seed)
-    return _found(source, rows), len(rows)
+    rows = _rows(source, data, split, limit, seed, fold)
+    return _found(source, rows, look), len(rows)
 
 
-def _rows(source: str, data: Path, split: str, limit: int | None, seed: int) -> Sequence[RawFace]:
-    if source not in SOURCES:
-        raise BadCorpus(f"There is no source {source!r}; known are {', '.join(SOURCES)}.")
+def _rows(
+    source: str, data: Path, split: str, limit: int | None, seed: int, fold: int
+) -> Sequence[RawFace]:
+    found_source = find_source(source)
     if split not in SPLITS:
         raise BadSample(f"The split is {split!r}; allowed are {', '.join(SPLITS)}.")
     if limit is not None and limit < 1:
@@ -54,7 +66,7 @@ def _rows(source: str, data: Path, split: str, limit: int | None, seed: int) -> 
         raise BadCorpus(f"There is no '{data}'; give the folder of {source} or a Parquet file.")
     drops, found = Drops(), set()
     rows = []
-    for row in SOURCES[source](data, drops):
+    for row in planned_rows(source, found_source, data, drops, fold=fold):
         found.add(row.split)
         if row.split == split:
             rows.append(row)
@@ -68,12 +80,12 @@ def _rows(source: str, data: Path, split: str, limit: int | None, seed: int) -> 
     return rows
 
 
-def _found(source: str, rows: Sequence[RawFace]) -> Iterator[FaceRecord]:
+def _found(source: str, rows: Sequence[RawFace], look: Look) -> Iterator[FaceRecord]:
     drops = Drops()
     for row in tqdm(rows, unit="face", desc=f"{source}, {rows[0].split}"):
-        face = find_face(row, drops)
-        if face is not None:
-            yield record_of_row(source, row, face)
+        frames = find_face(row, drops, look)
+        if frames:
+            yield record_of_row(source, row, frames)
     _warn(source, drops)
 
 

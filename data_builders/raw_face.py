@@ -1,54 +1,85 @@
-"""What a source hands over: one labelled picture, before any face was looked for in it.
+"""What a source hands over: one labelled photo or clip, before any face was looked for in it.
 
-A source is a function ``rows(root, drops)``. It reads the dataset as its publisher gives it out or
-as Parquet with the same facts, refuses a folder of another layout by naming what is missing, and
-counts each row that it leaves out. It guesses no label and no split.
+A source's ``rows(root, drops)`` reads the dataset as its publisher gives it out or as Parquet with
+the same facts, refuses a folder of another layout by naming what is missing, and counts each row
+that it leaves out. It guesses no label and no split.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_builders.media import Media
 from facellava.errors import BadCorpus
 
 EXAMPLES_KEPT: Final = 5
 BATCH_ROWS: Final = 256
 
+Consent = Literal[
+    "participants agreed", "public figures, not asked", "web pictures, not asked", "no real person",
+    "unknown",
+]  # fmt: skip
+"""What is known of the consent of those who are shown."""
+
 
 @dataclass(frozen=True)
 class RawFace:
-    """One picture of a dataset with what the dataset says about it.
+    """One photo or clip of a dataset with what the dataset says about it.
 
     Attributes:
         key: names the row within its source; the same in every build.
-        picture: the encoded picture (JPEG, PNG, WebP).
+        media: the photo or clip.
         labels: see `facellava.corpus.FaceRecord.labels`.
         split: "train", "validation" or "test".
         subject: who it is, where the source says.
         demographics: what the source says about the person.
         licence: the source's terms in one line.
         origin: path or row in the source.
-        declared_crop: the picture is one face, tightly cropped.
-        fold: the benchmark's fold where it has folds.
+        fold: the benchmark's fold in which the row is tested, where it has folds; `split` is then
+            "train", and the build takes one fold out as "test".
+        reference: a description that the source gives, kept as it is.
     """
 
     key: str
-    picture: bytes
+    media: Media
     labels: Mapping[str, Any]
     split: str
     licence: str
     origin: str
     subject: str | None = None
     demographics: Mapping[str, Any] = field(default_factory=dict)
-    declared_crop: bool = True
     fold: int | None = None
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset, or one protocol of it, that a corpus can be built from.
+
+    Attributes:
+        title: as its publishers spell it.
+        rows: reads it; see the head of this module.
+        layout: what the folder must hold, in one phrase.
+        licence: the terms in one line.
+        consent: of the people shown.
+        folds: how many folds the benchmark has; 0 for fixed splits.
+        people_cross_splits: the protocol itself has one person in several splits.
+    """
+
+    title: str
+    rows: Callable[[Path, Drops], Iterator[RawFace]]
+    layout: str
+    licence: str
+    consent: Consent
+    folds: int = 0
+    people_cross_splits: bool = False
 
 
 class Drops:

@@ -17,14 +17,31 @@ from typing import Any, Final
 import numpy as np
 
 from data_builders.annotate.measured import write_samples
+from data_builders.media import DEFAULT_LOOK, Look, Unusable
 from data_builders.rate import DEFAULT_THRESHOLD, Threshold, rate_samples
 from data_builders.raw_face import Drops, RawFace
 from data_builders.self_blend import self_blend
 from facellava.corpus import FaceRecord, Sample, record_of, sha256, write_shard
-from facellava.errors import BadMedia, NoFaceFound
-from facellava.faces import Face, find_faces, measure, read_photo
+from facellava.faces import Face, measure
+from facellava.faces.clips import apex
 
 BLENDED: Final = "self_blended"
+
+
+@dataclass(frozen=True)
+class ShardSettings:
+    """How shards of one source are built.
+
+    Attributes:
+        self_blends: also make a self-blended fake and its real from each real face of a photo.
+        measured: write samples from measurements; without, an endpoint writes them later.
+    """
+
+    seed: int = 0
+    self_blends: bool = False
+    threshold: Threshold = DEFAULT_THRESHOLD
+    look: Look = DEFAULT_LOOK
+    measured: bool = True
 
 
 @dataclass(frozen=True)
@@ -36,7 +53,6 @@ class ShardJob:
         split: the split that all rows belong to.
         number: counts the shards of this source and split.
         rows: the raw faces, in the source's order.
-        self_blends: also make a self-blended fake and its real from each real face.
     """
 
     folder: Path
@@ -44,9 +60,7 @@ class ShardJob:
     split: str
     number: int
     rows: Sequence[RawFace]
-    seed: int
-    self_blends: bool
-    threshold: Threshold = DEFAULT_THRESHOLD
+    settings: ShardSettings
 
     @property
     def name(self) -> str:
@@ -55,10 +69,11 @@ class ShardJob:
 
     def fingerprint(self) -> str:
         """Changes when any input of the shard changes."""
-        digest = hashlib.sha256(repr((self.seed, self.self_blends, self.threshold)).encode())
+        digest = hashlib.sha256(repr(self.settings).encode())
         for row in self.rows:
-            digest.update(row.picture)
-            digest.update(repr((row.key, row.labels, row.subject, row.demographics)).encode())
+            digest.update(row.media.digest())
+            facts = (row.key, row.labels, row.subject, row.demographics, row.fold, row.reference)
+            digest.update(repr(facts).encode())
         return digest.hexdigest()
 
 
@@ -94,14 +109,16 @@ def build_shard(job: ShardJob) -> ShardReport:
     drops, counts = Drops(), Counter[str]()
     plain: list[FaceRecord] = []
     blended: list[FaceRecord] = []
+    settings = job.settings
     for row in job.rows:
-        face = find_face(row, drops)
-        if face is None:
+        frames = find_face(row, drops, settings.look)
+        if not frames:
             continue
-        record = record_of_row(job.source, row, face)
+        record = record_of_row(job.source, row, frames)
         plain.append(record)
-        if job.self_blends and row.labels.get("deepfake", "real") == "real":
-            blended += _blends(record, face, job.seed)
+        real = row.labels.get("deepfake", "real") == "real"
+        if settings.self_blends and real and len(frames) == 1:
+            blended += _blends(record, frames[0], settings.seed)
     report = ShardReport(job.name, job.fingerprint(), len(job.rows))
     _write(job, job.source, plain, report, counts)
     if blended:
@@ -110,27 +127,21 @@ def build_shard(job: ShardJob) -> ShardReport:
     return report
 
 
-def find_face(row: RawFace, drops: Drops) -> Face | None:
-    """The row's one face; None, and counted, where there is none or it is not the only one."""
+def find_face(row: RawFace, drops: Drops, look: Look = DEFAULT_LOOK) -> tuple[Face, ...]:
+    """The row's one face in each frame; empty, and counted, where it has none or several."""
     try:
-        faces = find_faces(read_photo(row.picture), declared_crop=row.declared_crop)
-    except BadMedia:
-        drops.add("picture cannot be read", row.key)
-        return None
-    except NoFaceFound:
-        drops.add("no face found", row.key)
-        return None
-    if len(faces) > 1:
-        # The label belongs to one of them, and nothing says to which.
-        drops.add("more than one face", row.key)
-        return None
-    return faces[0]
+        return row.media.face(look)
+    except Unusable as error:
+        drops.add(error.reason, row.key)
+    except OSError:
+        drops.add("file cannot be read", row.key)
+    return ()
 
 
-def record_of_row(source: str, row: RawFace, face: Face) -> FaceRecord:
+def record_of_row(source: str, row: RawFace, frames: Sequence[Face]) -> FaceRecord:
     """The record of a row's face, with what the source says."""
     return record_of(
-        [face],
+        frames,
         face_id=f"{source}-{row.key}",
         source=source,
         split=row.split,
@@ -140,6 +151,7 @@ def record_of_row(source: str, row: RawFace, face: Face) -> FaceRecord:
         demographics=row.demographics,
         licence=row.licence,
         origin=row.origin,
+        reference=row.reference,
     )
 
 
@@ -187,15 +199,12 @@ def _write(
     unwritten: Counter[str] = Counter()
     samples: list[Sample] = []
     for record in records:
-        face = record.faces()[0]
-        rng = random.Random(f"{job.seed}:{record.face_id}")
-        measured = measure(face)
-        written = write_samples(record, face, rng, measurements=measured, dropped=unwritten)
-        samples += rate_samples(written, face, record.labels, job.threshold, measured)
         counts[f"faces/{source}/{record.split}"] += 1
-        counts[f"found/{source}/{face.source}"] += 1
+        counts[f"found/{source}/{record.face_source}"] += 1
+        if job.settings.measured:
+            samples += _measured_samples(record, job.settings, unwritten)
     for sample in samples:
-        _count(sample, job.split, counts)
+        count_sample(sample, job.split, counts)
     counts.update({f"unwritten/{reason}": number for reason, number in unwritten.items()})
     name = shard_name(job.split, source, job.number)
     rows: dict[str, Sequence[FaceRecord | Sample]] = {"faces": records, "samples": samples}
@@ -211,7 +220,19 @@ def _write(
         }
 
 
-def _count(sample: Sample, split: str, counts: Counter[str]) -> None:
+def _measured_samples(
+    record: FaceRecord, settings: ShardSettings, unwritten: Counter[str]
+) -> list[Sample]:
+    """The samples of a face as it was stored, rated; of a clip the strongest frame is measured."""
+    faces = record.faces()
+    face = faces[apex(faces)]
+    rng = random.Random(f"{settings.seed}:{record.face_id}")
+    measured = measure(face)
+    written = write_samples(record, face, rng, measurements=measured, dropped=unwritten)
+    return rate_samples(written, face, record.labels, settings.threshold, measured)
+
+
+def count_sample(sample: Sample, split: str, counts: Counter[str]) -> None:
     ratings = sample.ratings
     if ratings is not None:
         for name in ("label", "face", "text", "overall"):

@@ -44,7 +44,7 @@ __all__ = [
     "read_shard", "record_of", "sha256", "shard_source", "shards", "validate", "write_shard",
 ]  # fmt: skip
 
-CORPUS_VERSION: Final = 1
+CORPUS_VERSION: Final = 2
 BATCH_ROWS: Final = 256
 
 

@@ -41,6 +41,7 @@ FACES_SCHEMA: Final = pa.schema(
         ("demographics", pa.string()),
         ("licence", pa.string()),
         ("origin", pa.string()),
+        ("reference", pa.string()),
     ]
 )
 SAMPLES_SCHEMA: Final = pa.schema(
@@ -115,6 +116,7 @@ class FaceRecord:
         licence: the source's terms in one line.
         origin: where in the source the row came from.
         media: "image" or "clip".
+        reference: a description in words that the source gives.
     """
 
     face_id: str
@@ -133,6 +135,7 @@ class FaceRecord:
     subject: str | None = None
     fold: int | None = None
     media: Literal["image", "clip"] = "image"
+    reference: str | None = None
 
     def faces(self) -> list[Face]:
         """The frames as faces, crops decoded.

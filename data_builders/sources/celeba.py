@@ -19,7 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from data_builders.raw_face import Drops, RawFace, pack_files, read_pack, require
+from data_builders.media import Picture
+from data_builders.raw_face import Drops, RawFace, Source, pack_files, read_pack, require
 from facellava.corpus import SPLITS
 from facellava.errors import BadCorpus
 from facellava.tasks.attribute_table import NAMES, OFFICIAL_NAMES
@@ -86,7 +87,7 @@ def _original_rows(root: Path, drops: Drops) -> Iterator[RawFace]:
                 continue
             yield _face(
                 name,
-                picture.read_bytes(),
+                picture,
                 labels,
                 splits[name],
                 identities.get(name),
@@ -127,7 +128,7 @@ def _fault(split: str | None, labels: Mapping[str, bool]) -> str:
 
 def _face(
     name: str,
-    picture: bytes,
+    picture: bytes | Path,
     labels: Mapping[str, bool],
     split: str,
     identity: object,
@@ -135,10 +136,19 @@ def _face(
 ) -> RawFace:
     return RawFace(
         key=Path(name).stem,
-        picture=picture,
+        media=Picture(picture),
         labels={"attributes": dict(labels)},
         split=split,
         subject=None if identity is None else str(identity),
         licence=LICENCE,
         origin=origin,
     )
+
+
+SOURCE: Final = Source(
+    title=NAME,
+    rows=rows,
+    layout=LAYOUT,
+    licence=LICENCE,
+    consent="public figures, not asked",
+)

@@ -29,7 +29,8 @@ from typing import Any, Final
 import cv2
 import numpy as np
 
-from data_builders.raw_face import Drops, RawFace, pack_files, read_pack, require
+from data_builders.media import Picture
+from data_builders.raw_face import Drops, RawFace, Source, pack_files, read_pack, require
 from facellava.corpus import SPLITS
 from facellava.errors import BadCorpus
 from facellava.tasks.expression import LABEL_SETS
@@ -90,7 +91,7 @@ def rows(root: Path, drops: Drops) -> Iterator[RawFace]:
             labels["expression_votes"] = dict(row.votes)
         yield RawFace(
             key=row.key,
-            picture=picture,
+            media=Picture(picture),
             labels=labels,
             split=row.split,
             licence=LICENCE,
@@ -200,3 +201,12 @@ def _read_votes(path: Path) -> list[dict[str, int]]:
 def _png(levels: np.ndarray) -> bytes:
     _, data = cv2.imencode(".png", levels.reshape(SIDE, SIDE))
     return bytes(data)
+
+
+SOURCE: Final = Source(
+    title=NAME,
+    rows=rows,
+    layout=LAYOUT,
+    licence=LICENCE,
+    consent="web pictures, not asked",
+)

@@ -15,7 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from data_builders.raw_face import Drops, RawFace, pack_files, read_pack, require, stable_split
+from data_builders.media import Picture
+from data_builders.raw_face import (
+    Drops,
+    RawFace,
+    Source,
+    pack_files,
+    read_pack,
+    require,
+    stable_split,
+)
 from facellava.corpus import SPLITS
 from facellava.errors import BadCorpus
 from facellava.faces.photo import PHOTO_SUFFIXES
@@ -73,9 +82,18 @@ def _face(
 ) -> RawFace:
     return RawFace(
         key=key,
-        picture=picture,
+        media=Picture(picture),
         labels={"deepfake": label, **facts},
         split=split,
         licence=LICENCE,
         origin=path,
     )
+
+
+SOURCE: Final = Source(
+    title=NAME,
+    rows=rows,
+    layout=LAYOUT,
+    licence=LICENCE,
+    consent="web pictures, not asked",
+)

@@ -15,7 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from data_builders.raw_face import Drops, RawFace, pack_files, read_pack, require, stable_split
+from data_builders.media import Picture
+from data_builders.raw_face import (
+    Drops,
+    RawFace,
+    Source,
+    pack_files,
+    read_pack,
+    require,
+    stable_split,
+)
 from facellava.corpus import SPLITS
 from facellava.errors import BadCorpus, BadMedia
 from facellava.faces import read_photo
@@ -53,7 +62,7 @@ def _pack_rows(root: Path, drops: Drops) -> Iterator[RawFace]:
             key, labels, demographics = face
             yield RawFace(
                 key=key,
-                picture=row["image"],
+                media=Picture(row["image"]),
                 labels=labels,
                 split=row["split"],
                 demographics=demographics,
@@ -85,7 +94,7 @@ def _file_rows(root: Path, drops: Drops) -> Iterator[RawFace]:
         key, labels, demographics = face
         yield RawFace(
             key=key,
-            picture=picture,
+            media=Picture(picture),
             labels=labels,
             split=stable_split(hashlib.sha256(pixels.tobytes()).hexdigest()),
             demographics=demographics,
@@ -106,3 +115,12 @@ def _face(
         return None
     key = name.lower().removesuffix(".jpg").removesuffix(".chip").removesuffix(".jpg")
     return key, {"age": age}, {"gender": GENDERS[gender], "race": RACES[race]}
+
+
+SOURCE: Final = Source(
+    title=NAME,
+    rows=rows,
+    layout=LAYOUT,
+    licence=LICENCE,
+    consent="web pictures, not asked",
+)

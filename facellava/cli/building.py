@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -26,14 +25,13 @@ def build_run(
 
     facellava build run fer2013=data/fer2013 utkface=data/utkface --out corpus
     """
-    from data_builders.build import build
+    from data_builders.build import BuildOptions, build
 
     build(
         named_folders(source),
         out,
-        seed=seed,
-        workers=workers or (os.cpu_count() or 1),
-        limit=limit or None,
+        BuildOptions(seed=seed, limit=limit or None),
+        workers=workers or None,
     )
 
 

@@ -248,6 +248,47 @@ def _decoded(
                 packets = container.demux(stream)
 
 
+class FrameReader:
+    """Single frames of one clip by their number, read quickly when asked for in rising order.
+
+    Args:
+        path: the clip.
+
+    Raises:
+        BadMedia, MediaTooLarge: as :func:`read_clip`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._name = f"'{str(path)[:200]}'"
+        self._data = read_file(path, self._name, MAX_BYTES, "clip")
+        self._times = _frame_times(self._data, self._name)[0]
+        self._frames: Iterator[tuple[float, NDArray[np.uint8]]] = iter(())
+        self._next = len(self._times)
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def read(self, number: int) -> NDArray[np.uint8]:
+        """Frame `number`, counted from 0 in the order in which they are shown: (H, W, 3) RGB.
+
+        Raises:
+            BadMedia: the clip has no such frame, or it cannot be decoded.
+        """
+        if not 0 <= number < len(self._times):
+            raise BadMedia(f"{self._name} has {len(self._times)} frames and no frame {number}.")
+        if number < self._next:
+            self._frames = _decoded(self._data, self._name, self._times[number:])
+        self._next = number + 1
+        for time, frame in self._frames:
+            if time > self._times[number] - 1e-6:
+                if time < self._times[number] + 1e-6:
+                    return frame
+                break
+        # What was decoded beyond the frame is lost: the next one starts anew.
+        self._next = len(self._times)
+        raise BadMedia(f"Frame {number} of {self._name} cannot be decoded.")
+
+
 def _upright_rgb(frame: Any, reformatter: Any) -> NDArray[np.uint8]:
     # One reformatter for all frames: to_ndarray alone makes a new one each time, ten times slower.
     rgb = reformatter.reformat(frame, format="rgb24").to_ndarray()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -15,7 +16,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from data_builders.build import build
+from data_builders.build import BuildOptions, build
 from data_builders.report import summary
 from facellava.corpus import read_faces, read_manifest, read_samples, shards, validate
 from facellava.errors import BadCorpus, BadSample
@@ -23,7 +24,7 @@ from facellava.evidence import verify
 from facellava.tasks import parse_answer
 
 FACES = 9
-SETTINGS = {"seed": 7, "shard_rows": 3, "self_blends": ("utkface",)}
+OPTIONS = BuildOptions(seed=7, shard_rows=3, self_blends=("utkface",))
 
 
 def write_pictures(folder: Path, names: list[str], first: int = 0) -> None:
@@ -50,7 +51,7 @@ def raw(tmp_path_factory) -> list[tuple[str, Path]]:
 @pytest.fixture(scope="module")
 def corpus(raw, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("built") / "corpus"
-    build(raw, out, workers=2, **SETTINGS)
+    build(raw, out, OPTIONS, workers=2)
     return out
 
 
@@ -104,12 +105,12 @@ def test_blends_are_pairs_of_one_face_and_split(corpus):
 
 
 def test_one_worker_gives_the_same_bytes_as_two(raw, corpus, tmp_path):
-    build(raw, tmp_path / "one", workers=1, **SETTINGS)
+    build(raw, tmp_path / "one", OPTIONS, workers=1)
     assert contents(tmp_path / "one") == contents(corpus)
 
 
 def test_another_seed_gives_other_samples(raw, corpus, tmp_path):
-    build(raw[1:], tmp_path / "c", workers=1, seed=8, self_blends=())
+    build(raw[1:], tmp_path / "c", BuildOptions(seed=8, self_blends=()), workers=1)
     source = "real_fake_faces"
     questions = [
         [sample.question for sample in read_samples(folder, source=source)]
@@ -122,9 +123,10 @@ def start_and_kill(raw, out: Path, shards_wanted: int) -> None:
     """Run a build in a process of its own and kill it and its workers without warning."""
     roots = [(name, str(root)) for name, root in raw]
     code = (
-        "from pathlib import Path\nfrom data_builders.build import build\n"
+        "from pathlib import Path\nfrom data_builders.build import BuildOptions, build\n"
         f"roots = [(n, Path(r)) for n, r in {roots!r}]\n"
-        f"build(roots, Path({str(out)!r}), workers=1, **{SETTINGS!r})\n"
+        f"options = BuildOptions({OPTIONS.seed}, None, {OPTIONS.self_blends!r}, shard_rows=3)\n"
+        f"build(roots, Path({str(out)!r}), options, workers=1)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stderr=subprocess.DEVNULL, process_group=0
@@ -151,16 +153,16 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(raw, corpus, tmp_pa
     (out / "faces" / "train-utkface-00000.parquet.1.partial").write_bytes(b"half")
     written = kept_path.stat().st_mtime_ns
 
-    build(raw, out, workers=1, **SETTINGS)
+    build(raw, out, OPTIONS, workers=1)
     assert contents(out) == contents(corpus)
     assert kept_path.stat().st_mtime_ns == written, "a finished shard was built again"
 
 
 def test_a_finished_corpus_is_left_alone_and_other_settings_are_refused(raw, corpus):
     before = contents(corpus)
-    assert build(raw, corpus, workers=1, **SETTINGS) == read_manifest(corpus)
+    assert build(raw, corpus, OPTIONS, workers=1) == read_manifest(corpus)
     with pytest.raises(BadCorpus, match=r"other settings \(seed\)"):
-        build(raw, corpus, workers=1, **{**SETTINGS, "seed": 8})
+        build(raw, corpus, replace(OPTIONS, seed=8), workers=1)
     assert contents(corpus) == before
 
 
@@ -185,7 +187,7 @@ def test_the_report_shows_counts_ratings_and_drops(corpus):
 
 
 def test_limit_counts_faces_of_each_split(raw, tmp_path):
-    manifest = build(raw[1:], tmp_path / "c", workers=1, limit=1, self_blends=())
+    manifest = build(raw[1:], tmp_path / "c", BuildOptions(limit=1, self_blends=()), workers=1)
     assert set(manifest["counts"]["faces"]["real_fake_faces"].values()) == {1}
 
 
@@ -194,7 +196,7 @@ def test_bad_arguments_leave_nothing_behind(raw, tmp_path):
     with pytest.raises(BadCorpus, match="no source 'imdb'"):
         build([("imdb", tmp_path)], out)
     with pytest.raises(BadSample, match="limit is 0"):
-        build(raw, out, limit=0)
+        BuildOptions(limit=0)
     with pytest.raises(BadCorpus, match="each source once"):
         build([raw[0], raw[0]], out)
     assert not out.exists()

@@ -33,7 +33,7 @@ def grey(number: int) -> np.ndarray:
 
 def read(source: str, root: Path):
     drops = Drops()
-    return list(SOURCES[source](root, drops)), drops
+    return list(SOURCES[source].rows(root, drops)), drops
 
 
 def write_pack(path: Path, rows: list[dict]) -> None:
@@ -65,7 +65,7 @@ def test_fer2013_csv_gives_our_words_exact_pixels_and_splits(tmp_path):
         "anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral",
     ]  # fmt: skip
     assert [row.split for row in rows[:3]] == ["train", "validation", "test"]
-    np.testing.assert_array_equal(read_photo(rows[4].picture)[:, :, 0], grey(4))
+    np.testing.assert_array_equal(read_photo(rows[4].media.data)[:, :, 0], grey(4))
     assert rows[3].key == "00003"
     assert "expression_votes" not in rows[0].labels
     assert not drops.counts
@@ -186,7 +186,7 @@ def test_utkface_equal_pictures_share_a_split(tmp_path):
     rows, _ = read("utkface", tmp_path)
     splits: dict[bytes, set[str]] = {}
     for row in rows:
-        splits.setdefault(row.picture, set()).add(row.split)
+        splits.setdefault(row.media.data, set()).add(row.split)
     assert len(splits) == 30
     assert all(len(found) == 1 for found in splits.values())
     assert len({row.split for row in rows}) > 1
@@ -278,7 +278,7 @@ def test_real_fake_faces_pack(tmp_path):
     write_pack(tmp_path / "images.parquet", [row, row | {"label": 2, "source_path": "z"}])
     [read_row], drops = read("real_fake_faces", tmp_path)
     assert read_row.labels == {"deepfake": "fake", "method": "stylegan2", "origin": "web"}
-    assert read_row.picture == picture(0)
+    assert read_row.media.data == picture(0)
     assert drops.counts == {"label is neither 0 (real) nor 1 (fake)": 1}
 
 

@@ -1,0 +1,126 @@
+"""Who builds the shards: processes of this machine, or Ray Data on this machine or a cluster.
+
+Both call :func:`data_builders.shard.build_shard` on the same jobs, so both give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from itertools import islice
+from typing import Any, Final, Literal
+
+import cv2
+import pyarrow as pa
+
+from data_builders.shard import ShardJob, ShardReport, build_shard
+from facellava.errors import BadCorpus, MissingBackend
+
+Executor = Literal["local", "ray"]
+RAY_WINDOW: Final = 16
+"""Jobs a worker that are handed to Ray at once: rows are read no faster than they are used up."""
+
+
+def build_local(jobs: Iterable[ShardJob], workers: int) -> Iterator[ShardReport]:
+    """Reports of shards in the order in which they finish, from processes of this machine.
+
+    Raises:
+        BadCorpus: a process was killed.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["data_builders.shard"])
+    running: set[Future[ShardReport]] = set()
+    with ProcessPoolExecutor(workers, context, initializer=_use_one_core) as pool:
+        try:
+            for job in jobs:
+                running.add(pool.submit(build_shard, job))
+                # A queue of two a worker: rows are read no faster than they are used up.
+                while len(running) >= 2 * workers:
+                    yield from _collect(running)
+            while running:
+                yield from _collect(running)
+        except BrokenProcessPool as error:
+            raise BadCorpus(
+                "A worker process was killed, perhaps for lack of memory; run the build again with "
+                "fewer --workers: finished shards are kept."
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _collect(running: set[Future[ShardReport]]) -> Iterator[ShardReport]:
+    done, still = wait(running, return_when=FIRST_COMPLETED)
+    running.clear()
+    running.update(still)
+    for future in done:
+        yield future.result()
+
+
+def _use_one_core() -> None:
+    """In a worker: the libraries' own threads would fight the other workers for the cores."""
+    cv2.setNumThreads(1)
+    pa.set_cpu_count(1)
+
+
+def build_ray(jobs: Iterable[ShardJob], workers: int) -> Iterator[ShardReport]:
+    """Reports of shards from Ray Data, a window of jobs after the other.
+
+    It joins the cluster that RAY_ADDRESS names, whose machines must share the corpus folder and
+    have facellava installed, or starts Ray on this machine with `workers` cores.
+
+    Raises:
+        MissingBackend: Ray is not installed.
+        BadCorpus: a task failed for good.
+    """
+    try:
+        import ray
+        from ray.exceptions import RayError
+    except ImportError as error:
+        raise MissingBackend(
+            "--executor ray needs Ray: pip install 'facellava[ray]', or leave the option out."
+        ) from error
+    started = not ray.is_initialized()
+    if started:
+        on_cluster = bool(os.environ.get("RAY_ADDRESS"))
+        ray.init(
+            num_cpus=None if on_cluster else workers,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    remaining = iter(jobs)
+    try:
+        while window := list(islice(remaining, RAY_WINDOW * workers)):
+            rows = ray.data.from_items(
+                [{"job": job} for job in window], override_num_blocks=len(window)
+            )
+            built = rows.map(_build_row)
+            for row in built.iter_rows():
+                yield ShardReport(**json.loads(row["report"]))
+    except RayError as error:
+        raise BadCorpus(
+            "A task of Ray failed for good, perhaps for lack of memory; run the build again: "
+            "finished shards are kept."
+        ) from error
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _build_row(row: Mapping[str, Any]) -> dict[str, str]:
+    """One job on a worker of Ray. A report goes as text: tables of Ray have flat columns."""
+    _use_one_core()
+    return {"report": json.dumps(asdict(build_shard(row["job"])))}
+
+
+EXECUTORS: Final[dict[Executor, Callable[[Iterable[ShardJob], int], Iterator[ShardReport]]]] = {
+    "local": build_local,
+    "ray": build_ray,
+}
