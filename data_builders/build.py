@@ -7,12 +7,14 @@ with a manifest is a whole corpus.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -142,15 +144,36 @@ def build(
         )
         for name, root in sources
     )
-    reports = sorted(_build_all(work, out, workers or _cores(), executor), key=_by_name)
-    for report in reports:
-        drops[_source_of(report)].merge(report.drops)
-    manifest = _manifest(settings, reports, drops)
-    if not manifest["files"]:
-        raise BadCorpus("Not one usable face was found; look at the folders given and try again.")
-    _finish(out, manifest)
+    with space_is_needed(out):
+        reports = sorted(_build_all(work, out, workers or _cores(), executor), key=_by_name)
+        for report in reports:
+            drops[_source_of(report)].merge(report.drops)
+        manifest = _manifest(settings, reports, drops)
+        if not manifest["files"]:
+            raise BadCorpus(
+                "Not one usable face was found; look at the folders given and try again."
+            )
+        _finish(out, manifest)
     tqdm.write(report_text(manifest), file=sys.stderr)
     return manifest
+
+
+@contextmanager
+def space_is_needed(folder: Path) -> Iterator[None]:
+    """Tell a full disk in one sentence; what is finished stays.
+
+    Raises:
+        BadCorpus: there is no room left where the folder lies.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise BadCorpus(
+            f"The disk of '{folder}' is full: free some space and run the same command again, it "
+            "goes on from there."
+        ) from error
 
 
 def _cores() -> int:

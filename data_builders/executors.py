@@ -105,6 +105,8 @@ def build_ray(jobs: Iterable[ShardJob], workers: int) -> Iterator[ShardReport]:
             for row in built.iter_rows():
                 yield ShardReport(**json.loads(row["report"]))
     except RayError as error:
+        if isinstance(error, OSError):  # Ray makes its error one of the task's own kind too
+            raise
         raise BadCorpus(
             "A task of Ray failed for good, perhaps for lack of memory; run the build again: "
             "finished shards are kept."

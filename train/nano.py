@@ -37,6 +37,7 @@ from train.face_arrays import FaceArrays, face_arrays
 from train.features import cache_features
 from train.heads import measured_scale
 from train.instruct import InstructionRows, encode_rows, train_instructions
+from train.model_card import write_model_card
 from train.region_stage import FaceRows, train_regions
 from train.tokenizer import train_tokenizer
 
@@ -129,7 +130,9 @@ def train_nano(corpus: Path, out: Path, settings: NanoSettings | None = None) ->
         seed=settings.seed,
     )
     model.config.calibration = fit_temperatures(model, processor, list(records(set(aside_ids))))
-    return checkpoint.save(model, processor, out / "nano", dtype=torch.float16)
+    folder = checkpoint.save(model, processor, out / "nano", dtype=torch.float16)
+    write_model_card(folder, "nano", read_manifest(corpus))
+    return folder
 
 
 def _check_run(out: Path, corpus: Path, settings: NanoSettings) -> None:

@@ -74,11 +74,11 @@ def _file_rows(root: Path) -> Iterator[RawFace]:
             name = path.relative_to(root)
             key = name.with_suffix("").as_posix().replace("/", "-")
             split = stable_split(name.as_posix())
-            yield _face(key, path.read_bytes(), label, split, name.as_posix(), {})
+            yield _face(key, path, label, split, name.as_posix(), {})
 
 
 def _face(
-    key: str, picture: bytes, label: str, split: str, path: str, facts: dict[str, Any]
+    key: str, picture: bytes | Path, label: str, split: str, path: str, facts: dict[str, Any]
 ) -> RawFace:
     return RawFace(
         key=key,

@@ -22,7 +22,8 @@ class Face:
         box: (x0, y0, x1, y1) in photo pixels.
         index: 0 for the largest face of the photo.
         score: the detector's score; 0.0 where no detector spoke.
-        source: what found it: "dlib_hog", "dlib_hog_weak", "assumed_box", "supplied", ...
+        source: what found it: "dlib_hog", "dlib_hog_weak", "assumed_box", "supplied",
+            "rendered", ...
         crop_to_photo: (2, 3) affine matrix, crop pixels to photo pixels.
     """
 
@@ -43,7 +44,7 @@ class Face:
     @property
     def weak(self) -> bool:
         """True where the landmarks may be wrong: low score, or no plain detection behind them."""
-        if self.source == "supplied":
+        if self.source in ("supplied", "rendered"):
             return False
         return self.score < GOOD_SCORE or self.source in ("dlib_hog_weak", "assumed_box")
 

@@ -1,20 +1,11 @@
 """Small corpora from the astronaut portrait: same bytes, resumable, refusing, loadable."""
 
-import io
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
-import skimage.data
-from PIL import Image
 
 from data_builders.build import BuildOptions, build
 from data_builders.report import summary
@@ -22,45 +13,7 @@ from facellava.corpus import read_faces, read_manifest, read_samples, shards, va
 from facellava.errors import BadCorpus, BadSample
 from facellava.evidence import verify
 from facellava.tasks import parse_answer
-
-FACES = 9
-OPTIONS = BuildOptions(seed=7, shard_rows=3, self_blends=("utkface",))
-
-
-def write_pictures(folder: Path, names: list[str], first: int = 0) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    astronaut = skimage.data.astronaut()
-    for number, name in enumerate(names, start=first):
-        cut = astronaut[10 + number : 200 + number, 125 + 2 * number : 315 + 2 * number]
-        data = io.BytesIO()
-        Image.fromarray(cut).resize((120, 120)).save(data, "JPEG", quality=95)
-        (folder / name).write_bytes(data.getvalue())
-
-
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory) -> list[tuple[str, Path]]:
-    """A UTKFace and a real_fake_faces folder."""
-    root = tmp_path_factory.mktemp("raw")
-    write_pictures(root / "utk", [f"{20 + n}_1_0_2017{n:04d}.jpg" for n in range(FACES)])
-    (root / "utk" / "39_1_20170116174525125.jpg").write_bytes(b"bad name")
-    write_pictures(root / "rff" / "real", [f"{n}.jpg" for n in range(3)])
-    write_pictures(root / "rff" / "fake", [f"{n}.jpg" for n in range(3, 6)], first=3)
-    return [("utkface", root / "utk"), ("real_fake_faces", root / "rff")]
-
-
-@pytest.fixture(scope="module")
-def corpus(raw, tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("built") / "corpus"
-    build(raw, out, OPTIONS, workers=2)
-    return out
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+from tests.data_builders.small_corpus import FACES, OPTIONS, contents, start_and_kill
 
 
 def test_a_corpus_is_whole_and_says_what_it_holds(corpus):
@@ -117,27 +70,6 @@ def test_another_seed_gives_other_samples(raw, corpus, tmp_path):
         for folder in (corpus, tmp_path / "c")
     ]
     assert questions[0] != questions[1]
-
-
-def start_and_kill(raw, out: Path, shards_wanted: int) -> None:
-    """Run a build in a process of its own and kill it and its workers without warning."""
-    roots = [(name, str(root)) for name, root in raw]
-    code = (
-        "from pathlib import Path\nfrom data_builders.build import BuildOptions, build\n"
-        f"roots = [(n, Path(r)) for n, r in {roots!r}]\n"
-        f"options = BuildOptions({OPTIONS.seed}, None, {OPTIONS.self_blends!r}, shard_rows=3)\n"
-        f"build(roots, Path({str(out)!r}), options, workers=1)\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stderr=subprocess.DEVNULL, process_group=0
-    )
-    deadline = time.monotonic() + 240
-    while len(list(out.glob(".progress/*-*.json"))) < shards_wanted:
-        assert process.poll() is None, "the build ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(raw, corpus, tmp_path):

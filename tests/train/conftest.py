@@ -81,7 +81,19 @@ def mini_corpus(
         path = folder / table / "train-mini-00000.parquet"
         files[f"{table}/{path.name}"] = {"rows": write_shard(path, rows, table)}
         files[f"{table}/{path.name}"]["sha256"] = sha256(path)
-    manifest = {"version": CORPUS_VERSION, "files": files}
+    manifest = {
+        "version": CORPUS_VERSION,
+        "settings": {"annotator": "measured 1"},
+        "sources": {
+            "mini": {
+                "title": "Miniature",
+                "licence": "public domain",
+                "consent": "public figures, not asked",
+            }
+        },
+        "counts": {"faces": {"mini": {"train": FACES}}},
+        "files": files,
+    }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from facellava.corpus import read_faces
+from facellava.corpus import read_faces, read_manifest
 from facellava.errors import BadCheckpoint
 from facellava.predictor import FaceLlava
 from train.nano import NanoSettings, set_aside, train_nano
@@ -38,6 +38,9 @@ def test_the_weights_load_and_answer(resumed_run: Trained, mini_corpus: Path) ->
     assert all(answer.task or answer.unreadable for answer in answers)
     assert set(model.model.config.calibration) <= {"expression", "age", "attributes", "deepfake"}
     assert model.model.config.region_variant == "paper"
+    card = (folder / "README.md").read_text()
+    [terms] = read_manifest(mini_corpus)["sources"].values()
+    assert f"| {terms['title']} | 36 | {terms['licence']} | {terms['consent']} |" in card
 
 
 def test_finished_steps_are_not_done_again(

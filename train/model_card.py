@@ -1,0 +1,71 @@
+"""README.md of a trained checkpoint: what it was trained on, under which terms, and its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+LIMITS: Final = """## Limits
+
+- Written by the training; nothing has been measured yet. `facellava eval run` gives figures for a
+  test set: put them here, with the group sizes, before anybody relies on an answer.
+- A face shows an expression, not a feeling; apparent age is not age; attribute words are their
+  dataset's. Do not use it to decide anything about a person, and not to identify anybody.
+- A reason that is true of the face does not make the verdict true."""
+
+
+def write_model_card(folder: Path, name: str, manifest: Mapping[str, Any]) -> None:
+    """Write the card of a checkpoint folder; what is there is replaced.
+
+    Args:
+        folder: the checkpoint.
+        name: of the model.
+        manifest: of the corpus that it was trained on (`facellava.corpus.read_manifest`).
+    """
+    partial = folder / "README.md.partial"
+    partial.write_text(model_card(name, manifest), "utf-8")
+    partial.replace(folder / "README.md")
+
+
+def model_card(name: str, manifest: Mapping[str, Any]) -> str:
+    """The card as Markdown."""
+    faces = manifest["counts"].get("faces", {})
+    rows = [
+        f"| {terms['title']} | {_trained(faces, source)} | {terms['licence']} | "
+        f"{terms['consent']} |"
+        for source, terms in manifest["sources"].items()
+    ]
+    annotator = manifest["settings"].get("annotator") or "an endpoint; see the corpus's card"
+    return "\n".join(
+        [
+            "---",
+            "license: other",
+            "library_name: transformers",
+            "pipeline_tag: image-text-to-text",
+            "---",
+            f"# {name}",
+            "",
+            "A Face-LLaVA (arXiv 2504.07198) trained with facellava: it answers questions about a "
+            "face with reasons that are measured again.",
+            "",
+            "## Data, terms and consent",
+            "",
+            "| data | faces in training | terms | people shown |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            "The weights are bound by the strictest of these terms. Reasons were written by: "
+            f"{annotator}.",
+            "",
+            LIMITS,
+            "",
+        ]
+    )
+
+
+def _trained(faces: Mapping[str, Mapping[str, int]], source: str) -> str:
+    """Faces of the training split, those made from them counted apart."""
+    own = faces.get(source, {}).get("train", 0)
+    made = faces.get(f"{source}_self_blended", {}).get("train", 0)
+    return f"{own:,}" + (f", and {made:,} made from them" if made else "")
