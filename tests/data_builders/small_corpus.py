@@ -1,4 +1,4 @@
-"""A UTKFace and a real_fake_faces folder of one portrait, and builds of them that are broken off."""
+"""A UTKFace and a real_fake_faces folder of one portrait; builds of them that are broken off."""
 
 import io
 import os
