@@ -42,7 +42,8 @@ def show_answer(path: Path, answer: Answer, *, several: bool) -> None:
         for item in answer.evidence:
             mark, colour = MARKS[item.verdict]
             size = "not measured" if item.value is None else f"{item.value:.2f} {item.unit}"
-            table.add_row(Text(f" {mark}", colour), item.phrase, size, item.verdict, item.note)
+            verdict = f"{item.verdict} ({item.note})" if item.note else item.verdict
+            table.add_row(Text(f" {mark}", colour), item.phrase, size, verdict)
         console.print(table)
     console.print()
 

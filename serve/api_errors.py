@@ -149,7 +149,9 @@ def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     param = _path(found["loc"])
     kind = found["type"]
     if kind == "extra_forbidden":
-        return ApiError("unknown_field", "There is no such field here; leave it out.", param)
+        return ApiError(
+            "unknown_field", f"{param} is no field of this request; leave it out.", param
+        )
     field = param or "The body"
     if kind.startswith(OURS):
         return ApiError("invalid_value", str(found["msg"]), param)

@@ -142,7 +142,10 @@ Part = Annotated[
 
 
 class ChatMessage(_Request):
-    """A turn of the conversation. `refusal` is accepted as null, since answers carry it."""
+    """A turn of the conversation.
+
+    What OpenAI's client and Gradio add to the answers that they send back is accepted as null.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: Annotated[
@@ -151,6 +154,12 @@ class ChatMessage(_Request):
         Discriminator(_is_text),
     ]
     refusal: None = None
+    annotations: None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: None = None
+    metadata: None = None
+    options: None = None
 
     @model_validator(mode="after")
     def _media_are_the_users(self) -> ChatMessage:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from facellava.answer import Answer, read_answer, verdict_of
 from facellava.conversation import Message, flatten_turns, item_kinds
-from facellava.errors import NoFaceFound
+from facellava.errors import FacellavaError, NoFaceFound
 from facellava.faces.face_png import data_url
 from facellava.model import FaceEncoder
 from facellava.predictor import CLIP_FRAMES, choose
 from facellava.processor import FaceLlavaProcessor
 from facellava.tasks import Verdict
-from serve.api_errors import ApiError
+from serve.api_errors import ApiError, of_library
 from serve.face_pool import FacePool
 from serve.face_worker import Seen, Sighting
 from serve.intake import Intake, Kind
@@ -90,11 +90,15 @@ class Desk:
 
         Raises:
             NoFaceFound: there are none.
+            ApiError: there is none of that number.
         """
         if not seen.sightings:
             raise NoFaceFound(seen.nothing)
         by_index = {sighting.index: sighting for sighting in seen.sightings}
-        faces = choose([sighting.face for sighting in seen.sightings], face)
+        try:
+            faces = choose([sighting.face for sighting in seen.sightings], face)
+        except FacellavaError as error:
+            raise of_library(error, "face") from error
         return [by_index[found.index] for found in faces]
 
     async def conversation(

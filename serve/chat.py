@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import gradio as gr
 
-from facellava.errors import FacellavaError
+from facellava.errors import BadMedia, FacellavaError
 from facellava.tasks import ANSWERABLE, TASKS
 from serve import panels
 from serve.chat_api import ChatApi, Kind
@@ -177,9 +177,9 @@ class _Page:
                     **at_once,
                     **private,
                 ).then(
-                    partial(self._search, kind=kind),
+                    partial(self._search, kind=kind, source=source),
                     look,
-                    [self.status, self.gallery, self.model, self.curve, *result, *talk],
+                    [self.status, self.gallery, self.model, self.curve, source, *result, *talk],
                     **asking,
                     **private,
                 ).then(self._trace, look, self.curve, **asking, **private)
@@ -233,9 +233,9 @@ class _Page:
             **self._result(None),
         }
 
-    async def _search(self, tab: Tab, _: str | None, kind: Kind) -> Updates:
+    async def _search(self, tab: Tab, _: str | None, kind: Kind, source: gr.Component) -> Updates:
         """Find the faces of the new file, or say in one sentence why there are none."""
-        file, status, choice = tab.file, "", gr.skip()
+        file, status, choice, shown = tab.file, "", gr.skip(), gr.skip()
         if file is None:
             return {self.status: status}
         try:
@@ -246,12 +246,16 @@ class _Page:
             status = panels.remark(found.summary)
             if not tab.models:
                 choice = await self._choice(tab)
+        except BadMedia as error:
+            # The browser cannot show it either.
+            status, shown = panels.warning(str(error)), None
         except FacellavaError as error:
             status = panels.warning(str(error))
         session = tab.session
         return {
             self.status: status,
             self.model: choice,
+            source: shown,
             self.gallery: gr.Gallery(
                 session.thumbnails if session else [],
                 visible=session is not None,

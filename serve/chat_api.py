@@ -16,7 +16,7 @@ import httpx
 import openai
 from pydantic import BaseModel, ValidationError
 
-from facellava.errors import FacellavaError
+from facellava.errors import BadMedia, FacellavaError
 from serve.chat_replies import Analysis, Found, JsonObject, Reply, Timeline
 
 CONNECT_SECONDS: Final = 5.0
@@ -25,6 +25,7 @@ SEARCHED_FRAMES: Final = 20
 """Frames of a clip that are searched: an odd multiple of those that are asked about, so that these
 are among them, and no more than a timeline may have."""
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+UNREADABLE: Final = ("bad_media", "media_too_large", "unsupported_media")
 
 Kind = Literal["image", "video"]
 Parsed = TypeVar("Parsed", bound=BaseModel)
@@ -262,6 +263,8 @@ class ChatApi:
                 except (ValueError, httpx.ResponseNotRead):
                     said = ""
                 logger.warning("%s answered %d: %s", response.url, status, said)
+                if said and _code(response.json()) in UNREADABLE:
+                    return BadMedia(said)
                 return FacellavaError(said) if said else self._foreign()
 
 
@@ -275,6 +278,12 @@ def _sentence(body: object) -> str:
     inner = body.get("error", body) if isinstance(body, dict) else None
     message = inner.get("message") if isinstance(inner, dict) else None
     return message if isinstance(message, str) else ""
+
+
+def _code(body: object) -> object:
+    """The code in a body of OpenAI's error form."""
+    inner = body.get("error") if isinstance(body, dict) else None
+    return inner.get("code") if isinstance(inner, dict) else None
 
 
 def _messages(

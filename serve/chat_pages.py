@@ -127,6 +127,8 @@ async def _put(api: ChatApi, app: FastAPI, path: str) -> FastAPI:
         app,
         build_page(api),
         path=path,
+        # Events outside the queue forget the path of the mount in the addresses of their files.
+        root_path=None if path == "/" else path,
         footer_links=[],
         run_history=False,
         show_error=False,

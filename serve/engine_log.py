@@ -28,7 +28,13 @@ _ERROR = re.compile(
 # What vLLM adds in front: "(EngineCore pid=12) ERROR 11-24 04:51:02 [core.py:123] ".
 _PREFIX = re.compile(r"^\(\w+ pid=\d+\)\s*|^[A-Z]+ \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]+\]\s?")
 # Errors that only say that there was another.
-_ECHOES = ("root cause", "Engine core initialization failed", "EngineDeadError", "CancelledError")
+_ECHOES = (
+    "root cause",
+    "Engine core initialization failed",
+    "EngineDeadError",
+    "CancelledError",
+    "See stack trace",
+)
 
 
 class EngineLog:

@@ -117,14 +117,16 @@ class Guarded:
             )
         if self._key is None or path == HEALTH:
             return None
-        page = path == CHAT or path.startswith(f"{CHAT}/")
+        page = path in ("/", CHAT) or path.startswith(f"{CHAT}/")
         given = _credential(headers.get("authorization", ""), "basic" if page else "bearer")
         if given is not None and hmac.compare_digest(given, self._key):
             return None
         how = 'Basic realm="facellava", charset="UTF-8"' if page else "Bearer"
         return ApiError(
             "invalid_api_key",
-            "The API key is missing or wrong; send it as 'Authorization: Bearer KEY'.",
+            "The API key is missing or wrong; give it as the password, with any name."
+            if page
+            else "The API key is missing or wrong; send it as 'Authorization: Bearer KEY'.",
             headers={"WWW-Authenticate": how},
         )
 

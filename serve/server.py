@@ -292,7 +292,8 @@ def _add_chat(app: FastAPI, address: str, settings: Settings) -> None:
     hosts = sorted(settings.local_names) if settings.loopback else ()
     # The gateway asks for the key already, by HTTP Basic.
     mount_chat(app, ChatApi(f"{address}/v1", key), path=CHAT, hosts=hosts)
-    app.add_api_route(CHAT, lambda: RedirectResponse(f"{CHAT}/"), include_in_schema=False)
+    for way in ("/", CHAT):
+        app.add_api_route(way, lambda: RedirectResponse(f"{CHAT}/"), include_in_schema=False)
 
 
 def _with_key(settings: Settings) -> Settings:

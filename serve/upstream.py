@@ -16,6 +16,7 @@ PATH: Final = "/v1/chat/completions"
 EVENT_END: Final = b"\n\n"
 ERROR_EVENT: Final = b'data: {"error"'
 DONE: Final = b"data: [DONE]\n\n"
+HEALTH_SECONDS: Final = 2.0
 TOO_LONG: Final = "The conversation is longer than the model reads; ask less, or start anew."
 # The fields that vLLM names when it refuses a request, to our words.
 _REFUSALS: Final = {
@@ -92,7 +93,7 @@ class Upstream:
         try:
             response = await self._engine.client.post(PATH, content=_encode(body), headers=_JSON)
             if response.status_code != 200:
-                raise self._refusal(response.status_code, response.content)
+                raise await self._refusal(response.status_code, response.content)
             reply: dict[str, Any] = response.json()
         except httpx.HTTPError as error:
             raise self._lost(error) from error
@@ -113,7 +114,7 @@ class Upstream:
                 "POST", PATH, content=_encode({**body, "stream": True}), headers=_JSON
             ) as response:
                 if response.status_code != 200:
-                    raise self._refusal(response.status_code, await response.aread())
+                    raise await self._refusal(response.status_code, await response.aread())
                 yield self._events(response)
         except httpx.HTTPError as error:
             raise self._lost(error) from error
@@ -124,13 +125,13 @@ class Upstream:
             *events, rest = (rest + piece).split(EVENT_END)
             for event in events:
                 if event.startswith(ERROR_EVENT):
-                    raise self._refusal(*_error_event(event))
+                    raise await self._refusal(*_error_event(event))
                 ended = event == DONE.strip()
                 yield event + EVENT_END
         if not ended:
             raise self._lost(None)
 
-    def _refusal(self, status: int, body: bytes) -> ApiError:
+    async def _refusal(self, status: int, body: bytes) -> ApiError:
         """What the engine answered instead of a completion, in our words."""
         if status == 400:
             param, sentence = _REFUSALS.get(_refused_param(body), (None, _REFUSED))
@@ -139,10 +140,18 @@ class Upstream:
             return ApiError("model_not_found", "The engine has no such model.", "model")
         if status in (429, 503) and self.ready:
             return ApiError("rate_limit_exceeded", BUSY)
-        if not self.ready:
+        if not (self.ready and await self._is_well()):
             return ApiError("engine_unavailable", NO_ENGINE)
         logger.error("The engine answered with status %d.", status)
         return ApiError("internal_error", INTERNAL)
+
+    async def _is_well(self) -> bool:
+        """Whether the engine lives: one that dies answers with 500 before it is seen to be dead."""
+        try:
+            answer = await self._engine.client.get("/health", timeout=HEALTH_SECONDS)
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == httpx.codes.OK
 
     def _lost(self, error: Exception | None) -> ApiError:
         """The connection to the engine broke, as it does when the engine dies."""

@@ -145,7 +145,7 @@ class FakeApi:
         except NoFaceFound:
             return JSONResponse({"media": {"kind": "video", "complete": True}, "faces": []})
         except BadMedia as error:
-            return refusal(400, str(error))
+            return JSONResponse(error_body(str(error), code="bad_media"), 400)
         try:
             faces = find_faces(photo)
         except NoFaceFound:
@@ -257,8 +257,8 @@ def event(chunk: dict[str, Any]) -> str:
     return f"data: {json.dumps(head | chunk)}\n\n"
 
 
-def error_body(message: str, param: str | None = None) -> dict[str, Any]:
-    inner = {"message": message, "type": "invalid_request_error", "param": param, "code": "x"}
+def error_body(message: str, param: str | None = None, code: str = "x") -> dict[str, Any]:
+    inner = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
     return {"error": inner}
 
 

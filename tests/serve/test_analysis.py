@@ -129,7 +129,7 @@ def test_the_largest_face_is_asked_by_default_and_others_by_number(
         assert [answer.face.index for answer in reply.answers] == [index]
     assert code(rig, run, image=photo_url(couple), tasks=["age"], face=7) == (
         "no_face_found",
-        "image",
+        "face",
     )
 
 

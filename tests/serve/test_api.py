@@ -255,6 +255,19 @@ def test_gradio_loads_it_as_a_chat(api: str, portrait: NDArray[np.uint8], tmp_pa
     said = list(page.fn({"text": "How old is she?", "files": [str(photo)]}, []))
     assert len(said) > 5
     assert parse_answer(said[-1]).task == "age"
+    file = {"path": str(photo)}
+    history = [
+        {"role": "user", "content": [{"type": "file", "file": file}, _words("How old is she?")]},
+        {"role": "assistant", "content": [_words(said[-1])]},
+    ]
+    # As Gradio keeps what was said.
+    kept = [{**turn, "metadata": None, "options": None} for turn in history]
+    again = list(page.fn({"text": "Why?", "files": []}, kept))
+    assert parse_answer(again[-1]).task == "age"
+
+
+def _words(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
 
 
 def test_found_crops_are_asked_about_without_another_search(

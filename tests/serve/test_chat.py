@@ -116,6 +116,8 @@ def test_each_face_has_its_own_conversation(new_page: Callable[..., Page], photo
     thumbnails.nth(0).click()
     expect(page.locator("#fl-findings h2")).to_have_text("Age: 34 years")
     expect(page.locator("#fl-chat")).to_contain_text("34 years")
+    expect(page.locator("#fl-overlay img")).to_have_js_property("complete", True)
+    assert page.locator("#fl-overlay img").evaluate("image => image.naturalWidth") > 0
 
 
 @pytest.mark.browser
@@ -151,6 +153,8 @@ def test_a_useless_photo_gets_one_sentence(
     upload(page, photos / photo)
     expect(page.get_by_role("alert").filter(has_text=sentence)).to_be_visible()
     expect(page.locator("body")).not_to_contain_text("Traceback")
+    # What is no picture is not shown as a broken one.
+    expect(page.locator("#fl-photo img")).to_have_count(0 if photo == "text.jpg" else 1)
     ask(page, AGE)
     expect(page.get_by_role("alert").filter(has_text="Add a photo or a clip first")).to_be_visible()
 

@@ -76,4 +76,11 @@ def test_a_page_inside_the_server_that_it_asks_does_not_wait_for_itself(
                 page.get_by_role("button", name=AGE).click()
             for page in pages:
                 expect(page.locator("#fl-findings h2")).to_have_text("Age: 34 years")
+                # Files keep the address of the mount, whatever event they come with.
+                page.get_by_role("button", name="Clear").last.click()
+                expect(page.locator("#fl-findings h2")).to_have_count(0)
+                overlay = page.locator("#fl-overlay img")
+                expect(overlay).to_have_attribute("src", re.compile("/chat/gradio_api/file="))
+                expect(overlay).to_have_js_property("complete", True)
+                assert overlay.evaluate("image => image.naturalWidth") > 0
             let_go(app)

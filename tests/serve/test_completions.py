@@ -324,6 +324,47 @@ def test_a_lost_engine_is_unavailable(
     assert int(response.headers["Retry-After"]) > 0
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_engine_that_is_dying_is_unavailable(
+    rig: Rig, run: Loop, crop: str, stream: bool
+) -> None:
+    # vLLM answers with 500 before anybody has seen that its engine is dead.
+    rig.engine.fault = lambda _: refusal(500)
+    rig.engine.well = False
+    response = run(rig.post(PATH, chat("Hello", crop, stream=stream)))
+    assert response.status_code == 503
+    assert response.json()["error"]["code"] == "engine_unavailable"
+    assert int(response.headers["Retry-After"]) > 0
+
+
+def test_answers_are_taken_back_as_clients_send_them(rig: Rig, run: Loop, crop: str) -> None:
+    empty = (
+        "refusal",
+        "annotations",
+        "audio",
+        "function_call",
+        "tool_calls",
+        "metadata",
+        "options",
+    )
+    body = chat("Why?")
+    body["messages"] = [
+        {**chat("How old?", crop)["messages"][0], "metadata": None, "options": None},
+        {"role": "assistant", "content": "Age: 34 years.", **dict.fromkeys(empty)},
+        *body["messages"],
+    ]
+    response = run(rig.post(PATH, body))
+    assert response.status_code == 200, response.text
+    assert len(rig.engine.asked[-1]["messages"]) == 3
+
+
+def test_a_face_that_is_not_there_is_the_fields_fault(rig: Rig, run: Loop, crop: str) -> None:
+    response = run(rig.post(PATH, chat("Hello", crop, face=9)))
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["param"]) == (400, "no_face_found", "face")
+    assert "numbered from 0" in error["message"]
+
+
 def test_a_mistake_of_our_own_in_a_stream_is_told_in_it(
     rig: Rig, run: Loop, crop: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

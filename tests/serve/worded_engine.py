@@ -31,6 +31,7 @@ class WordedEngine(httpx.AsyncBaseTransport):
         open_streams: streams that are being sent.
         pause: seconds before each word of a stream, and before a whole answer.
         fault: what happens instead of an answer.
+        well: whether /health says so.
     """
 
     def __init__(self, processor: FaceLlavaProcessor) -> None:
@@ -40,10 +41,13 @@ class WordedEngine(httpx.AsyncBaseTransport):
         self.open_streams, self.aborted, self.pause = 0, 0, 0.0
         self.fault: Callable[[dict[str, Any]], httpx.Response] | None = None
         self.dies_after: int | None = None
+        self.well = True
         self._processor = processor
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request."""
+        if request.url.path == "/health":
+            return httpx.Response(200 if self.well else 503)
         body = json.loads(await request.aread())
         self.asked.append(body)
         if self.fault is not None:
