@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -27,6 +26,7 @@ FRAMES_A_SECOND: Final = 25.0  # of clips that are given out as pictures
 SEARCHED: Final = 4  # "expressive" looks at so many times the frames that it keeps
 # A person seen in this share of the frames is in the clip; so is the one who is asked about.
 PRESENT: Final = 0.5
+MOST_BYTES: Final = 2**31  # a clip of DISFA has some 300 MB
 
 
 class Unusable(Exception):
@@ -150,7 +150,8 @@ class FrameFiles:
         except BadMedia as error:
             raise Unusable("a frame of the clip cannot be read") from error
         seconds = tuple(place / FRAMES_A_SECOND for place in places)
-        return _person(Clip(frames, seconds, count / FRAMES_A_SECOND, complete=True), look)
+        duration = (count - 1) / FRAMES_A_SECOND
+        return _person(Clip(frames, seconds, duration, complete=True), look)
 
 
 @dataclass(frozen=True)
@@ -193,30 +194,32 @@ def _person(clip: Clip, look: Look) -> tuple[Face, ...]:
         raise Unusable("the face is lost in more than half of the frames")
     if len(present) > 1:
         raise Unusable("more than one face")
-    return _sampled(present[0], look)
+    return _strongest(present[0], look.frames)
 
 
-def _sampled(track: Track, look: Look) -> tuple[Face, ...]:
-    if len(track.frames) <= look.frames:
+def _strongest(track: Track, count: int) -> tuple[Face, ...]:
+    """At most `count` frames in time order: those farthest from the person's median face."""
+    if len(track.frames) <= count:
         return track.frames
-    if look.sampling == "uniform":
-        middles = (np.arange(look.frames) + 0.5) * len(track.frames) / look.frames
-        places = [int(middle) for middle in middles]
-    else:
-        points = np.stack([face.landmarks for face in track.frames])
-        motion = np.linalg.norm(points - np.median(points, axis=0), axis=-1).mean(axis=-1)
-        places = sorted(np.argsort(-motion, kind="stable")[: look.frames].tolist())
-    assert all(one < other for one, other in pairwise(places))
+    points = np.stack([face.landmarks for face in track.frames])
+    motion = np.linalg.norm(points - np.median(points, axis=0), axis=-1).mean(axis=-1)
+    places = sorted(np.argsort(-motion, kind="stable")[:count].tolist())
     return tuple(track.frames[place] for place in places)
 
 
 @lru_cache(maxsize=1)
 def _reader(path: Path) -> FrameReader:
     """Rows of one clip follow one another, so that it is decoded once."""
-    return FrameReader(path)
+    return FrameReader(path, MOST_BYTES)
+
+
+def _file_digest(path: Path) -> bytes:
+    state = path.stat()
+    return _digest_of(path, state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
-def _file_digest(path: Path) -> bytes:
+def _digest_of(path: Path, size: int, changed: int) -> bytes:
+    """Once for all frames of a clip, and again where the file has changed since."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from data_builders.annotate.grounds import sides
 from facellava.errors import UnreadableAnswer
@@ -48,6 +48,10 @@ class Threshold:
 
 
 DEFAULT_THRESHOLD: Final = Threshold()
+Rule = Literal["each", "mean"]
+"""What reaches the threshold: each rating its own, or the ratings' mean the thresholds' mean."""
+
+REFUSAL: Final = Ratings(10, 10, 10, 10, "A refusal; nothing is claimed about the face.")
 
 
 def rate(
@@ -74,7 +78,7 @@ def rate(
     if verdict.task != sample.task or _plain(verdict.label) != _plain(sample.label):
         return Ratings(1, 1, 1, 1, "The text says another label than the sample.")
     if verdict.label is None:
-        return Ratings(10, 10, 10, 10, "A refusal; nothing is claimed about the face.")
+        return REFUSAL
     found = check(verdict.reasons, measure(face) if measurements is None else measurements)
     label, label_reason = _rate_label(sample, face, labels)
     agreement, face_reason = _rate_against_face(found)
@@ -84,12 +88,13 @@ def rate(
     return Ratings(label, agreement, text, overall, reason)
 
 
-def keep(ratings: Ratings, threshold: Threshold = DEFAULT_THRESHOLD) -> bool:
-    """Whether training should see the sample: no rating is below its threshold."""
-    return all(
-        getattr(ratings, field.name) >= getattr(threshold, field.name)
-        for field in fields(threshold)
-    )
+def keep(ratings: Ratings, threshold: Threshold = DEFAULT_THRESHOLD, rule: Rule = "each") -> bool:
+    """Whether training should see the sample: no rating, or not their mean, is too low."""
+    given = [getattr(ratings, field.name) for field in fields(threshold)]
+    wanted = [getattr(threshold, field.name) for field in fields(threshold)]
+    if rule == "mean":
+        return sum(given) >= sum(wanted)
+    return all(rating >= least for rating, least in zip(given, wanted, strict=True))
 
 
 def rate_samples(

@@ -45,6 +45,7 @@ class RawFace:
         fold: the benchmark's fold in which the row is tested, where it has folds; `split` is then
             "train", and the build takes one fold out as "test".
         reference: a description that the source gives, kept as it is.
+        conversations: questions and their answers that the source gives, in turn.
     """
 
     key: str
@@ -57,6 +58,7 @@ class RawFace:
     demographics: Mapping[str, Any] = field(default_factory=dict)
     fold: int | None = None
     reference: str | None = None
+    conversations: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

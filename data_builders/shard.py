@@ -21,6 +21,7 @@ from data_builders.media import DEFAULT_LOOK, Look, Unusable
 from data_builders.rate import DEFAULT_THRESHOLD, Threshold, rate_samples
 from data_builders.raw_face import Drops, RawFace
 from data_builders.self_blend import self_blend
+from data_builders.sources.faceinstruct import samples_of
 from facellava.corpus import FaceRecord, Sample, record_of, sha256, write_shard
 from facellava.faces import Face, measure
 from facellava.faces.clips import apex
@@ -73,6 +74,7 @@ class ShardJob:
         for row in self.rows:
             digest.update(row.media.digest())
             facts = (row.key, row.labels, row.subject, row.demographics, row.fold, row.reference)
+            facts += (row.conversations,)
             digest.update(repr(facts).encode())
         return digest.hexdigest()
 
@@ -109,6 +111,7 @@ def build_shard(job: ShardJob) -> ShardReport:
     drops, counts = Drops(), Counter[str]()
     plain: list[FaceRecord] = []
     blended: list[FaceRecord] = []
+    brought: list[Sample] = []
     settings = job.settings
     for row in job.rows:
         frames = find_face(row, drops, settings.look)
@@ -116,11 +119,13 @@ def build_shard(job: ShardJob) -> ShardReport:
             continue
         record = record_of_row(job.source, row, frames)
         plain.append(record)
+        if row.conversations:
+            brought += samples_of(record, row)
         real = row.labels.get("deepfake", "real") == "real"
         if settings.self_blends and real and len(frames) == 1:
             blended += _blends(record, frames[0], settings.seed)
     report = ShardReport(job.name, job.fingerprint(), len(job.rows))
-    _write(job, job.source, plain, report, counts)
+    _write(job, job.source, plain, report, counts, brought)
     if blended:
         _write(job, blended[0].source, blended, report, counts)
     report.counts, report.drops = dict(sorted(counts.items())), drops.to_dict()
@@ -195,13 +200,16 @@ def _write(
     records: Sequence[FaceRecord],
     report: ShardReport,
     counts: Counter[str],
+    brought: Sequence[Sample] = (),
 ) -> None:
+    """Write the records and their samples; those that the source brought are kept as they are."""
     unwritten: Counter[str] = Counter()
-    samples: list[Sample] = []
+    samples = list(brought)
+    answered = {sample.face_id for sample in brought}
     for record in records:
         counts[f"faces/{source}/{record.split}"] += 1
         counts[f"found/{source}/{record.face_source}"] += 1
-        if job.settings.measured:
+        if job.settings.measured and record.face_id not in answered:
             samples += _measured_samples(record, job.settings, unwritten)
     for sample in samples:
         count_sample(sample, job.split, counts)
@@ -223,7 +231,12 @@ def _write(
 def _measured_samples(
     record: FaceRecord, settings: ShardSettings, unwritten: Counter[str]
 ) -> list[Sample]:
-    """The samples of a face as it was stored, rated; of a clip the strongest frame is measured."""
+    """The samples of a face as it was stored, rated; of a clip the strongest frame is measured.
+
+    A face of which its source says nothing is asked nothing: it is there for its person's sake.
+    """
+    if not record.labels:
+        return []
     faces = record.faces()
     face = faces[apex(faces)]
     rng = random.Random(f"{settings.seed}:{record.face_id}")

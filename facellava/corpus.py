@@ -177,7 +177,18 @@ def validate(folder: Path) -> dict[str, int]:
     Raises:
         BadCorpus: the first thing that is wrong, with the file.
     """
-    listed: Mapping[str, Mapping[str, Any]] = read_manifest(folder).get("files", {})
+    manifest = read_manifest(folder)
+    if manifest.get("version") != CORPUS_VERSION:
+        raise BadCorpus(
+            f"Corpus '{folder}' has the form {manifest.get('version')}, and this facellava reads "
+            f"form {CORPUS_VERSION}; build it again."
+        )
+    listed: Mapping[str, Mapping[str, Any]] = manifest.get("files", {})
+    crossing = {
+        name
+        for name, terms in manifest.get("sources", {}).items()
+        if terms.get("people_cross_splits")
+    }
     present = [path for table in TABLES for path in shards(folder, table)]
     names = {path.relative_to(folder).as_posix() for path in present}
     for name in sorted(set(listed) ^ names):
@@ -191,7 +202,7 @@ def validate(folder: Path) -> dict[str, int]:
         # A table without rows has no file: `datasets` cannot read an empty one.
         for row in read_shard(path, "faces") if path.is_file() else ():
             record = FaceRecord.from_row(row)
-            _check_split(record, path, seen_in)
+            _check_split(record, path, seen_in, people=record.source not in crossing)
             _add(record.face_id, ids, path)
             shard_ids.add(record.face_id)
         counts["faces"] += len(shard_ids)
@@ -227,12 +238,14 @@ def _add(new: str, ids: set[str], path: Path) -> None:
     ids.add(new)
 
 
-def _check_split(record: FaceRecord, path: Path, seen_in: dict[tuple[str, str], str]) -> None:
-    """A shard holds one split; no person and no picture of a source is in two splits."""
+def _check_split(
+    record: FaceRecord, path: Path, seen_in: dict[tuple[str, str], str], *, people: bool
+) -> None:
+    """A shard holds one split; no picture and, where asked, no person of a source is in two."""
     if not path.name.startswith(f"{record.split}-"):
         raise BadCorpus(f"Face {record.face_id} of '{path}' belongs to split {record.split!r}.")
     picture = hashlib.sha256(b"".join(record.frames)).hexdigest()
-    for what, value in (("subject", record.subject), ("picture", picture)):
+    for what, value in (("subject", record.subject if people else None), ("picture", picture)):
         if value is None:
             continue
         other = seen_in.setdefault((record.source, f"{what} {value}"), record.split)

@@ -253,14 +253,15 @@ class FrameReader:
 
     Args:
         path: the clip.
+        most_bytes: of a dataset's own clips, which may be larger than what strangers send.
 
     Raises:
         BadMedia, MediaTooLarge: as :func:`read_clip`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, most_bytes: int = MAX_BYTES) -> None:
         self._name = f"'{str(path)[:200]}'"
-        self._data = read_file(path, self._name, MAX_BYTES, "clip")
+        self._data = read_file(path, self._name, most_bytes, "clip")
         self._times = _frame_times(self._data, self._name)[0]
         self._frames: Iterator[tuple[float, NDArray[np.uint8]]] = iter(())
         self._next = len(self._times)

@@ -90,6 +90,9 @@ LABEL_SETS: Final[dict[str, LabelSet]] = {
         "anger disgust fear happiness neutral sadness surprise contempt anxiety helplessness "
         "disappointment",
     ),
+    "ck_plus": _label_set(
+        "CK+ *_emotion.txt", "neutral anger contempt disgust fear happy sadness surprise"
+    ),
 }
 
 
