@@ -20,7 +20,7 @@ MONK_TONES: Final = (
     0x292420,
 )  # fmt: skip
 TONE_SPREAD: Final = 0.35  # of the way to a neighbouring tone, at most
-# Skin on photos is redder than the scale's swatches, whose makers left blood out.
+# Skin on photos is redder than the scale's swatches; how much was judged by eye.
 BLOOD: Final = (1.09, 0.90, 0.81)
 LIFT: Final = 0.8  # exponent: photos of dark skin are exposed for it
 HAIR: Final = (0x090806, 0x1C1410, 0x2C1E16, 0x3B2417, 0x55371F, 0x6E4B2A, 0x8D6A42, 0xB08F5E)

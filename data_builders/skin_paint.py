@@ -20,6 +20,7 @@ from data_builders.morphable import Points
 SIDE: Final = 512  # pixels of the skin's canvas
 EYE_SIDE: Final = 128
 BROWS_OVER_NOSE: Final = 2.3  # model units from the top of the nose
+EARS_OVER_NOSE: Final = 2.0
 
 Canvas = NDArray[np.float32]
 
@@ -211,9 +212,11 @@ def hair_share(
     if person.bald:
         return np.zeros(len(places), np.float32)
     # Level over the forehead, then down the temples to before the ears.
-    beside = np.clip(np.abs(places[:, 0]) / (face_width / 2) - 0.72, 0, None) / 0.28
-    line = BROWS_OVER_NOSE + person.hairline - 3.75 * beside**1.2
-    return np.clip((places[:, 1] - line) / 0.5 + 0.5, 0, 1).astype(np.float32)
+    out = np.abs(places[:, 0]) / (face_width / 2)
+    line = BROWS_OVER_NOSE + person.hairline - 3.75 * (np.clip(out - 0.72, 0, 0.28) / 0.28) ** 1.2
+    ears = (out > 1.0) & (places[:, 1] < EARS_OVER_NOSE)
+    share = np.clip((places[:, 1] - line) / 0.5 + 0.5, 0, 1)
+    return np.where(ears, 0, share).astype(np.float32)
 
 
 def paint_eye(iris: Colour, painting: int) -> NDArray[np.uint8]:

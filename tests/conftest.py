@@ -15,6 +15,17 @@ import pytest
 
 from facellava.environment import find_chromium
 
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where tests run in several processes, those that share dear fixtures run in the same one."""
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        fixtures = getattr(item, "fixturenames", ())
+        group = "api" if "api" in fixtures else folder if folder == "train" else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
@@ -70,7 +81,7 @@ def api(tmp_path_factory: pytest.TempPathFactory, twin: Path) -> Iterator[str]:
         (log.parent / "server.log").open("w") as trouble,
         subprocess.Popen(
             [sys.executable, "-c", command, *options],
-            cwd=Path(__file__).resolve().parents[1],
+            cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=trouble,
             text=True,

@@ -4,35 +4,184 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, Optional
 
 import typer
 
 from facellava.cli.arguments import named_folders
 
-app = typer.Typer(help="Build, check and show an instruction corpus.", no_args_is_help=True)
+app = typer.Typer(help="Build, check, show and change an instruction corpus.", no_args_is_help=True)
+
+OutOption = Annotated[Path, typer.Option(help="The new corpus folder.")]
 
 
 @app.command("run")
 def build_run(
-    source: Annotated[list[str], typer.Argument(help="NAME=FOLDER of each dataset.")],
-    out: Annotated[Path, typer.Option(help="The corpus folder.")],
-    seed: int = 0,
+    source: Annotated[
+        list[str],
+        typer.Argument(help="NAME with --root, or NAME=FOLDER of each, or a mixture file (.toml)."),
+    ],
+    out: OutOption,
+    root: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Folder of the one source."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of questions, words and blends.")] = 0,
+    fold: Annotated[int, typer.Option(help="Which fold is the test, where there are folds.")] = 1,
+    frames: Annotated[int, typer.Option(help="Frames kept of a clip.")] = 8,
+    sampling: Annotated[
+        Literal["uniform", "expressive"], typer.Option(help="Which frames of a clip.")
+    ] = "uniform",
+    limit: Annotated[int, typer.Option(help="Rows a source and split at most; 0 for all.")] = 0,
+    annotator: Annotated[
+        Literal["measured", "none"],
+        typer.Option(help="Who writes; with none, `build annotate` has an endpoint write later."),
+    ] = "measured",
     workers: Annotated[int, typer.Option(help="Processes; 0 for one a core.")] = 0,
-    limit: Annotated[int, typer.Option(help="Faces a source and split at most; 0 for all.")] = 0,
+    executor: Annotated[
+        Literal["local", "ray"], typer.Option(help="Processes of this machine, or Ray Data.")
+    ] = "local",
 ) -> None:
     """Build a corpus: faces, questions, answers with measured reasons, ratings.
+
+    facellava build run dfew --root data/DFEW --out corpus
 
     facellava build run fer2013=data/fer2013 utkface=data/utkface --out corpus
     """
     from data_builders.build import BuildOptions, build
+    from data_builders.media import Look
 
     build(
-        named_folders(source),
+        _entries(source, root),
         out,
-        BuildOptions(seed=seed, limit=limit or None),
+        BuildOptions(
+            seed=seed,
+            limit=limit or None,
+            fold=fold,
+            look=Look(frames, sampling),
+            measured=annotator == "measured",
+        ),
         workers=workers or None,
+        executor=executor,
     )
+
+
+def _entries(source: list[str], root: Path | None) -> list[Any]:
+    """What --root, NAME=FOLDER and mixture files say, as `data_builders.mixture.MixtureEntry`."""
+    from data_builders.mixture import MixtureEntry, read_mixture
+
+    if len(source) == 1 and source[0].endswith(".toml"):
+        return read_mixture(Path(source[0]))
+    if root is not None:
+        if len(source) != 1 or "=" in source[0]:
+            raise typer.BadParameter("--root goes with the name of one source.")
+        return [MixtureEntry(source[0], root)]
+    return [MixtureEntry(name, folder) for name, folder in named_folders(source)]
+
+
+@app.command("sources")
+def build_sources(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """The datasets that can be built from: what the folder must hold, terms, consent."""
+    from data_builders.sources import SOURCES
+
+    if as_json:
+        facts = {
+            name: {
+                "title": source.title,
+                "layout": source.layout,
+                "licence": source.licence,
+                "consent": source.consent,
+                "folds": source.folds,
+            }
+            for name, source in SOURCES.items()
+        }
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    for name, source in SOURCES.items():
+        folds = f"; {source.folds} folds" if source.folds else ""
+        typer.echo(f"{name}: {source.title}{folds}")
+        typer.echo(f"  needs    {source.layout}")
+        typer.echo(f"  terms    {source.licence}")
+        typer.echo(f"  people   {source.consent}")
+
+
+@app.command("annotate")
+def build_annotate(
+    corpus: Annotated[Path, typer.Argument(help="A corpus built with --annotator none.")],
+    endpoint: Annotated[str, typer.Option(help="Address of an OpenAI-compatible API.")],
+    model: Annotated[str, typer.Option(help="The model that writes.")],
+    rater: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The model that rates; without, nothing is rated."),
+    ] = None,
+    rater_endpoint: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Its address, where it is another one."),
+    ] = None,
+    rule: Annotated[
+        Literal["each", "mean"],
+        typer.Option(help="Each rating reaches its threshold, or their mean does."),
+    ] = "each",
+    prices: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="JSON or TOML: dollars for 10^6 tokens, by model."),
+    ] = None,
+    max_cost: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Dollars that may be spent; needs --prices."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what it would cost, and send nothing.")
+    ] = False,
+    api_key_env: Annotated[
+        str, typer.Option(help="The environment variable that holds the key.")
+    ] = "OPENAI_API_KEY",
+    concurrency: Annotated[int, typer.Option(help="Requests under way at once.")] = 8,
+    per_minute: Annotated[int, typer.Option(help="Requests a minute at most; 0 for any.")] = 0,
+    patience: Annotated[float, typer.Option(help="Hours to wait for a silent endpoint.")] = 2.0,
+    frames: Annotated[int, typer.Option(help="Pictures of a clip that are shown.")] = 4,
+    cache: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="File of all paid replies; by default beside the corpus."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the questions.")] = 0,
+) -> None:
+    """Have a hosted model, or one served by vLLM, write and rate the answers of a corpus of faces.
+
+    Every reply is kept before it is used, so that nothing is paid for twice.
+
+    facellava build annotate corpus --endpoint https://api.openai.com/v1 --model gpt-4o-mini
+    --prices prices.toml --max-cost 20 --dry-run
+    """
+    from data_builders.endpoint_stage import AnnotateOptions, annotate_corpus, estimate_corpus
+    from facellava.endpoint import EndpointSettings, read_prices
+
+    def settings(name: str, address: str) -> EndpointSettings:
+        return EndpointSettings(
+            address,
+            name,
+            api_key_env=api_key_env,
+            concurrency=concurrency,
+            requests_per_minute=per_minute or None,
+            patience=3600 * patience,
+        )
+
+    options = AnnotateOptions(
+        annotator=settings(model, endpoint),
+        rater=settings(rater, rater_endpoint or endpoint) if rater else None,
+        prices=read_prices(prices) if prices else {},
+        max_cost=max_cost,
+        cache=cache,
+        seed=seed,
+        frames=frames,
+        rule=rule,
+    )
+    if dry_run:
+        typer.echo(estimate_corpus(corpus, options))
+    else:
+        annotate_corpus(corpus, options)
 
 
 @app.command("validate")
@@ -44,11 +193,86 @@ def build_validate(corpus: Path) -> None:
 
 
 @app.command("report")
-def build_report(corpus: Path) -> None:
-    """Counts by source, split and label, what was dropped and why, the ratings' histogram."""
+def build_report(
+    corpus: Path,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="The page; by default report.html in the corpus."),
+    ] = None,
+    page: Annotated[bool, typer.Option(help="Write the page with pictures and leaks too.")] = True,
+) -> None:
+    """Counts by source, split and label, drops, ratings; and a page with samples and leaks."""
+    from data_builders.report_page import write_report
+
     from data_builders.build import summary
 
     typer.echo(summary(corpus))
+    if page:
+        typer.echo(f"The page is {write_report(corpus, out)}", err=True)
+
+
+@app.command("remove")
+def build_remove(
+    corpus: Path,
+    source: Annotated[list[str], typer.Option(help="A source, repeatable.")] = [],  # noqa: B006
+    subject: Annotated[list[str], typer.Option(help="SOURCE:PERSON, repeatable.")] = [],  # noqa: B006
+) -> None:
+    """Withdraw sources or single persons, with all that was made from them."""
+    from data_builders.remove import remove
+
+    if not source and not subject:
+        raise typer.BadParameter("Name a --source or a --subject.")
+    typer.echo(json.dumps(remove(corpus, sources=source, subjects=subject), indent=2))
+
+
+@app.command("export")
+def build_export(
+    corpus: Path,
+    out: Annotated[Path, typer.Option(help="The new folder.")],
+    form: Annotated[
+        Literal["llava", "sharegpt", "messages"],
+        typer.Option(help="LLaVA JSON as FaceInstruct-1M, ShareGPT, or messages JSONL."),
+    ],
+    split: Annotated[
+        Optional[Literal["train", "validation", "test"]],  # noqa: UP045
+        typer.Option(help="One split; all by default."),
+    ] = None,
+) -> None:
+    """Write a corpus in another tool's form, with its media."""
+    from data_builders.exports import export
+
+    typer.echo(f"{export(corpus, out, form, split=split)} records are in {out}")
+
+
+@app.command("import")
+def build_import(
+    folder: Annotated[Path, typer.Argument(help="What `build export` wrote.")], out: OutOption
+) -> None:
+    """Read an exported corpus back, without loss."""
+    from data_builders.exports import import_corpus
+
+    import_corpus(folder, out)
+    typer.echo(f"The corpus is in {out}")
+
+
+@app.command("analyze")
+def build_analyze(
+    corpus: Annotated[list[Path], typer.Argument(help="Corpora, or one with several sources.")],
+    out: Annotated[Path, typer.Option(help="The folder for tables and plot.")],
+    by: Annotated[
+        Literal["source", "split"], typer.Option(help="What is compared with one another.")
+    ] = "source",
+    limit: Annotated[int, typer.Option(help="Faces of each set.")] = 2000,
+    asked: Annotated[
+        int, typer.Option(help="Faces of each set whose age and gender is asked.")
+    ] = 64,
+    seed: Annotated[int, typer.Option(help="Which faces those are.")] = 0,
+) -> None:
+    """How hard sets are, how general, and how alike: local, global and paired similarity."""
+    from data_builders.analyze import analyze
+
+    analyze(corpus, out, by=by, limit=limit, asked=asked, seed=seed)
+    typer.echo((out / "analysis.md").read_text("utf-8"))
 
 
 @app.command("blends")

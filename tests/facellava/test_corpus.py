@@ -9,6 +9,7 @@ import pytest
 import skimage.data
 
 from facellava.corpus import (
+    CORPUS_VERSION,
     FACES_SCHEMA,
     FaceRecord,
     Ratings,
@@ -91,7 +92,7 @@ def list_files(folder: Path) -> None:
         path.relative_to(folder).as_posix(): {"sha256": sha256(path)}
         for path in sorted(folder.glob("*/*.parquet"))
     }
-    (folder / "manifest.json").write_text(json.dumps({"files": files}))
+    (folder / "manifest.json").write_text(json.dumps({"version": CORPUS_VERSION, "files": files}))
 
 
 def test_a_face_comes_back_as_it_was_written(tmp_path):
@@ -214,6 +215,25 @@ def test_landmarks_that_do_not_fit_the_frames(tmp_path):
             "faces",
         )
     assert not list(tmp_path.iterdir()), "a refused shard must leave nothing behind"
+
+
+def test_people_may_be_in_two_splits_where_the_protocol_has_them_so(tmp_path):
+    faces = [record(0, subject="7"), record(1, "test", subject="7")]
+    corpus = make_corpus(tmp_path, faces)
+    with pytest.raises(BadCorpus, match="the splits leak"):
+        validate(corpus)
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    manifest["sources"] = {"utkface": {"people_cross_splits": True}}
+    (corpus / "manifest.json").write_text(json.dumps(manifest))
+    assert validate(corpus)["faces"] == 2
+
+
+def test_a_corpus_of_another_form_is_refused(tmp_path):
+    corpus = make_corpus(tmp_path)
+    manifest = json.loads((corpus / "manifest.json").read_text()) | {"version": 1}
+    (corpus / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BadCorpus, match="has the form 1, and this facellava reads form 2"):
+        validate(corpus)
 
 
 def test_files_must_be_those_of_the_manifest(tmp_path):
