@@ -2,8 +2,11 @@
 # Another Python: make setup PYTHON=python3.12    Options of setup_env.py: make setup SETUP=--again
 PYTHON ?= python3
 SETUP ?=
-# The raw datasets, a folder each; see README.
+# The raw datasets, a folder each; see README. Rows a source and split at most (0: all), and who builds.
 DATA ?= ../shared/data
+LIMIT ?= 0
+EXECUTOR ?= local
+CORPUS ?= corpus
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -35,10 +38,11 @@ lint: setup
 
 corpus: setup
 	$(BIN)/facellava build run celeba=$(DATA)/celeba10k real_fake_faces=$(DATA)/real_fake_faces \
-	  fer2013=$(DATA)/fer2013 utkface=$(DATA)/utkface --out corpus
+	  fer2013=$(DATA)/fer2013 utkface=$(DATA)/utkface ict_facekit=$(DATA)/ict_facekit \
+	  --limit $(LIMIT) --executor $(EXECUTOR) --out $(CORPUS)
 
 nano: setup
-	$(BIN)/facellava train nano --corpus corpus --out runs/nano
+	$(BIN)/facellava train nano --corpus $(CORPUS) --out runs/nano
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .gradio

@@ -33,6 +33,7 @@ from benchmarks.made_up_faces import MadeUp
 from data_builders.annotate.measured import write_samples
 from data_builders.build import BuildOptions, build
 from data_builders.media import DEFAULT_LOOK
+from data_builders.mixture import MixtureEntry
 from data_builders.rate import rate_samples
 from data_builders.raw_face import Drops, RawFace, Source
 from data_builders.shard import record_of_row
@@ -95,7 +96,13 @@ def one(
         SOURCES[NAME] = made_up
         options = BuildOptions(self_blends=())
         executor: Literal["local", "ray"] = "ray" if way == "ray" else "local"
-        build([(NAME, out.parent)], out, options, workers=workers, executor=executor)
+        build(
+            [MixtureEntry(name=NAME, root=out.parent)],
+            out,
+            options,
+            workers=workers,
+            executor=executor,
+        )
         files = read_manifest(out)["files"]
         samples = sum(file["rows"] for name, file in files.items() if name.startswith("samples/"))
     typer.echo(json.dumps({"seconds": time.perf_counter() - began, "samples": samples}))

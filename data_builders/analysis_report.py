@@ -36,14 +36,14 @@ model, scaled to length 1; of a clip, the mean over its frames. The encoder sees
 taught on (see its model card) as easier than others."""
 
 LOCAL: Final = f"""\
-**Local Similarity** (difficulty): of a face's {NEIGHBOURS} nearest neighbours in its set, the share \
-with its own expression; mean over the faces of an expression, then over expressions. 1 is easy; at \
-chance neighbours are no guide. Pictures of one person are neighbours too."""
+**Local Similarity** (difficulty): of a face's {NEIGHBOURS} nearest neighbours in its set, the \
+share with its own expression; mean over the faces of an expression, then over expressions. 1 is \
+easy; at chance neighbours are no guide. Pictures of one person are neighbours too."""
 
 GLOBAL: Final = """\
 **Global Similarity** (generality): each set becomes one centre an expression. Of the other sets' \
-faces, the share whose nearest centre has their own expression; mean over expressions, then over the \
-other sets. 1: the set sorts all others rightly; at chance it says nothing about them."""
+faces, the share whose nearest centre has their own expression; mean over expressions, then over \
+the other sets. 1: the set sorts all others rightly; at chance it says nothing about them."""
 
 PAIRED: Final = """\
 **Paired Similarity** (transfer): an expression's direction is its centre less the mean of all \
@@ -59,8 +59,8 @@ column's: mean recall over the expressions that both have. The diagonal is cross
 PEOPLE: Final = """\
 Guesses of the model {model} on faces drawn by lot, not facts about these people, and no part of a \
 corpus. "Male" is CelebA's attribute, which knows two boxes. Where a source gives age or gender \
-itself, the guesses' error on the same faces stands beside; it may be lower on faces that the model \
-was taught on."""
+itself, the guesses' error on the same faces stands beside; it may be lower on faces that the \
+model was taught on."""
 
 
 def analysis_text(analysis: Analysis) -> str:
@@ -124,7 +124,7 @@ def _draw_heat(axes: Axes, analysis: Analysis) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_title("Paired Similarity\n(diagonal: a set's two halves)", fontsize=10)
     colours = axes.figure.colorbar(image, ax=axes, location="left", shrink=0.8)
-    colours.set_label("0 and below: unrelated, 1: the same directions", fontsize=8)
+    colours.set_label("1 the same, 0 and below unrelated", fontsize=8)
 
 
 def _draw_bars(axes: Axes, sets: Sequence[SetAnalysis]) -> None:
@@ -152,7 +152,8 @@ def _draw_bars(axes: Axes, sets: Sequence[SetAnalysis]) -> None:
             [place + height / 2 for place in places],
             colors="black",
             linestyles="dotted",
-            label="chance" if number == 0 else None,
+            # A label that begins with _ is not in the legend: once is enough.
+            label="_chance" if number else "chance",
         )
     axes.set_xlim(0, 1)
     axes.set_title("Local and Global Similarity", fontsize=10)
@@ -254,7 +255,8 @@ def _genders(sets: Sequence[SetAnalysis]) -> str:
                 recall = f"{found.gender_recall:.2f} on {found.gender_known}"
             rows.append([each.name, str(found.faces), f"{100 * found.male:.0f}", recall])
     table = _table(["set", "asked", "apparently male, percent", "mean recall of the two"], rows)
-    return f'Share with a "male" probability above one half (a mean recall of 0.5 is guessing):\n\n{table}'
+    words = 'Share with a "male" probability above one half (a mean recall of 0.5 is guessing):'
+    return f"{words}\n\n{table}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

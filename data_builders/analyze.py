@@ -39,8 +39,8 @@ from facellava.predictor import FaceLlava, embedded_weights
 from facellava.records import FaceRecord, from_json
 
 By = Literal["source", "split"]
-LIMIT: Final = 1000
-PEOPLE: Final = 64
+LIMIT: Final = 2000
+ASKED: Final = 64
 BATCH: Final = 32
 ID_COLUMNS: Final = ("face_id", "source", "split", "labels")
 
@@ -84,21 +84,21 @@ def analyze(
     *,
     by: By = "source",
     limit: int = LIMIT,
-    people: int = PEOPLE,
+    asked: int = ASKED,
     seed: int = 0,
     model: Path | None = None,
 ) -> Analysis:
     """Analyse the sets in corpora and write analysis.json, analysis.md and similarity.png.
 
     A set is all faces of one source, or of one split of it. Sets without enough faces with an
-    expression are told with their people only.
+    expression are told with the apparent age and gender of their people only.
 
     Args:
         folders: finished corpora. A source that is in several of them is a set in each.
         out: folder for the three files; those of an earlier analysis are replaced.
         by: what makes a set.
         limit: faces that are drawn of each set at most.
-        people: of them, faces whose age and gender the model is asked for; 0 for none.
+        asked: of them, faces whose age and gender the model is asked for; 0 for none.
         seed: of the draws.
         model: checkpoint folder; None is the embedded nano.
 
@@ -109,13 +109,13 @@ def analyze(
     """
     if by not in get_args(By):
         raise BadSample(f"by is {by!r}; a set is a source or a split.")
-    if limit < 1 or people < 0:
-        raise BadSample(f"The limit is {limit} and people is {people}; give 1 and 0, or more.")
+    if limit < 1 or asked < 0:
+        raise BadSample(f"The limit is {limit} and asked is {asked}; give 1 and 0, or more.")
     draws = _draws(folders, by, limit, seed)
     weights = embedded_weights() if model is None else model
     reader = FaceLlava.load(weights)
     with tqdm(total=sum(len(draw.chosen) for draw in draws.values()), unit="face") as bar:
-        sets = {name: _read_set(name, draw, reader, people, bar) for name, draw in draws.items()}
+        sets = {name: _read_set(name, draw, reader, asked, bar) for name, draw in draws.items()}
     analysis = compare(sets, model=weights.resolve().name, by=by, seed=seed)
     out.mkdir(parents=True, exist_ok=True)
     _write(out / "similarity.png", similarity_chart(analysis))
@@ -152,23 +152,23 @@ def _draws(folders: Sequence[Path], by: By, limit: int, seed: int) -> dict[str, 
     }
 
 
-def _read_set(name: str, draw: Draw, reader: FaceLlava, people: int, bar: tqdm) -> DrawnSet:
+def _read_set(name: str, draw: Draw, reader: FaceLlava, asked: int, bar: tqdm) -> DrawnSet:
     """Embed the drawn faces, and ask for age and gender of the first of them."""
     bar.set_description(name)
     places = {candidate.face_id: place for place, candidate in enumerate(draw.chosen)}
     embeddings: dict[int, NDArray[np.float32]] = {}
     expressions: dict[int, str] = {}
-    asked: dict[int, tuple[FaceRecord, Guess]] = {}
+    told: dict[int, tuple[FaceRecord, Guess]] = {}
     for batch in _batches(_records(draw.chosen)):
         known = {places[record.face_id]: record for record in batch}
         embeddings.update(zip(known, face_embeddings(reader, batch), strict=True))
         for place, record in known.items():
             if "expression" in record.labels:
                 expressions[place] = str(record.labels["expression"])
-        persons = {place: record for place, record in known.items() if place < people}
+        persons = {place: record for place, record in known.items() if place < asked}
         if persons:
-            told = guesses(reader.scorer, list(persons.values()))
-            asked.update(zip(persons, zip(persons.values(), told, strict=True), strict=True))
+            found = guesses(reader.scorer, list(persons.values()))
+            told.update(zip(persons, zip(persons.values(), found, strict=True), strict=True))
         bar.update(len(batch))
     labelled = sorted(expressions)
     width = reader.model.config.hidden_size
@@ -179,7 +179,7 @@ def _read_set(name: str, draw: Draw, reader: FaceLlava, people: int, bar: tqdm) 
             np.array([embeddings[place] for place in labelled], np.float32).reshape(-1, width),
             np.array([expressions[place] for place in labelled], np.str_),
         ),
-        apparent=summarised(*zip(*asked.values(), strict=True)) if asked else None,
+        apparent=summarised(*zip(*told.values(), strict=True)) if told else None,
     )
 
 

@@ -68,10 +68,14 @@ def guesses(scorer: LabelScorer, records: Sequence[FaceRecord]) -> list[Guess]:
     label is taken: what its written answer would say.
     """
     items = [record.faces() if record.media == "clip" else record.faces()[0] for record in records]
-    kinds = ["video" if record.media == "clip" else "image" for record in records]
     tables = [
         scorer.score(
-            [face_conversation(kind, question, ()) for kind in kinds], items, [answer] * len(items)
+            [
+                face_conversation("video" if record.media == "clip" else "image", question)
+                for record in records
+            ],
+            items,
+            [answer] * len(items),
         )
         for question, answer in (
             (TASKS["age"].canonical_question, AGE_ANSWER),

@@ -27,6 +27,7 @@ from data_builders.blend_set import write_blend_pack
 from data_builders.executors import EXECUTORS, Executor
 from data_builders.face_records import face_records
 from data_builders.media import DEFAULT_LOOK, Look
+from data_builders.mixture import MixtureEntry
 from data_builders.plan import jobs, planned_rows
 from data_builders.rate import DEFAULT_THRESHOLD, Threshold
 from data_builders.raw_face import Drops, Source
@@ -86,7 +87,7 @@ class BuildOptions:
 
 
 def build(
-    sources: Sequence[tuple[str, Path]],
+    sources: Sequence[MixtureEntry],
     out: Path,
     options: BuildOptions = BuildOptions(),
     *,
@@ -96,7 +97,7 @@ def build(
     """Build a corpus; the same options and data give the same bytes, whoever builds it.
 
     Args:
-        sources: name of :data:`data_builders.sources.SOURCES` and folder of each dataset.
+        sources: the datasets, where they lie, and how much of each is taken.
         out: folder of the corpus; new, or of the same build that did not finish.
         options: what decides the bytes.
         workers: processes; as many as there are cores where None.
@@ -109,7 +110,7 @@ def build(
         BadCorpus: a dataset of another layout, or a folder that holds something else.
         MissingBackend: the executor is not installed.
     """
-    names = [name for name, _ in sources]
+    names = [entry.name for entry in sources]
     for name in names:
         find_source(name)
     if not names or len(set(names)) != len(names):
@@ -118,6 +119,8 @@ def build(
         raise BadSample(f"The workers are {workers}; there must be at least 1.")
     settings = {
         "sources": names,
+        "weights": {entry.name: entry.weight for entry in sources},
+        "limits": {entry.name: entry.limit for entry in sources if entry.limit is not None},
         **asdict(options),
         "self_blends": sorted(options.self_blends),
         "code_version": __version__,
@@ -129,20 +132,20 @@ def build(
     drops = {name: Drops() for name in names}
     work = chain.from_iterable(
         jobs(
-            name,
+            entry.name,
             planned_rows(
-                name,
-                SOURCES[name],
-                root,
-                drops[name],
+                SOURCES[entry.name],
+                entry.root,
+                drops[entry.name],
                 fold=options.fold,
-                limit=options.limit,
+                weight=entry.weight,
+                limit=min(filter(None, (entry.limit, options.limit)), default=None),
             ),
             out,
-            options.of_source(name),
+            options.of_source(entry.name),
             options.shard_rows,
         )
-        for name, root in sources
+        for entry in sources
     )
     with space_is_needed(out):
         reports = sorted(_build_all(work, out, workers or _cores(), executor), key=_by_name)

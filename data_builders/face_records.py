@@ -66,7 +66,7 @@ def _rows(
         raise BadCorpus(f"There is no '{data}'; give the folder of {source} or a Parquet file.")
     drops, found = Drops(), set()
     rows = []
-    for row in planned_rows(source, found_source, data, drops, fold=fold):
+    for row in planned_rows(found_source, data, drops, fold=fold):
         found.add(row.split)
         if row.split == split:
             rows.append(row)

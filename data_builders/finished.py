@@ -1,4 +1,4 @@
-"""What a finished corpus says about itself, written again when rows were taken out or brought in."""
+"""What a finished corpus says about itself: written again when rows are taken out or brought in."""
 
 from __future__ import annotations
 
@@ -41,11 +41,10 @@ def card(manifest: Mapping[str, Any]) -> str:
     removed = manifest.get("removed", [])
     gone = {entry["source"] for entry in removed if "subject" not in entry}
     settings = manifest["settings"]
-    left = {
-        name: [source for source in settings[name] if source not in gone]
-        for name in ("sources", "self_blends")
-    }
-    text = dataset_card({**manifest, "settings": {**settings, **left}})
+    sources = [name for name in settings["sources"] if name not in gone]
+    blended = [name for name in settings["self_blends"] if not gone & {name, f"{name}_{BLENDED}"}]
+    left = {**settings, "sources": sources, "self_blends": blended}
+    text = dataset_card({**manifest, "settings": left})
     if not removed:
         return text
     lines = [f"- {_what(entry)}: {entry['faces']} faces, {entry['samples']} samples"

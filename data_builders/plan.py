@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from data_builders.mixture import is_taken
 from data_builders.raw_face import Drops, RawFace, Source
 from data_builders.shard import ShardJob, ShardSettings
 from facellava.errors import BadCorpus, BadSample
@@ -19,16 +20,22 @@ NAME_TWICE: Final = "the row's name is used twice"
 
 
 def planned_rows(
-    name: str, source: Source, root: Path, drops: Drops, *, fold: int = 1, limit: int | None = None
+    source: Source,
+    root: Path,
+    drops: Drops,
+    *,
+    fold: int = 1,
+    weight: float = 1.0,
+    limit: int | None = None,
 ) -> Iterator[RawFace]:
     """The rows of a source that a corpus is made of, in the source's order.
 
     Args:
-        name: of the source on the command line.
         source: the dataset.
         root: its folder.
         drops: counts what is left out.
         fold: of a source with folds: the one whose rows become the split "test".
+        weight: the share of the rows that is taken (`data_builders.mixture.is_taken`).
         limit: at most so many rows of each split.
 
     Raises:
@@ -47,6 +54,8 @@ def planned_rows(
             reason = seen.fault(row, check_subject=not source.people_cross_splits)
             if reason:
                 drops.add(reason, row.key)
+                continue
+            if not is_taken(row.key, weight):
                 continue
             counts[row.split] = counts.get(row.split, 0) + 1
             if limit is None or counts[row.split] <= limit:

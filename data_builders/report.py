@@ -102,6 +102,23 @@ def _drops(dropped: Mapping[str, Mapping[str, Any]], unwritten: Mapping[str, int
     return "\n".join(["Dropped", *lines]) if lines else ""
 
 
+def _authors(manifest: Mapping[str, Any]) -> str:
+    """Who wrote the reasons and who rated them."""
+    asked = manifest.get("endpoint")
+    low = "samples with low ratings have `kept` false."
+    if asked is not None:
+        rater = asked["rater"]
+        rated = f"rated by {rater['model']}; {low}" if rater else "are not rated."
+        return (
+            f"Reasons were written by {asked['annotator']['model']}, shown face and label, and "
+            f"{rated}"
+        )
+    if manifest["settings"].get("annotator") is None:
+        return "No answers have been written yet."
+    written = manifest["settings"]["annotator"]
+    return f"Reasons were written from each face's own measurements ({written}) and rated; {low}"
+
+
 def dataset_card(manifest: Mapping[str, Any]) -> str:
     """README.md of the corpus: how to load it, where it is from, what is in it."""
     settings = manifest["settings"]
@@ -126,12 +143,22 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
             f"{', '.join(settings['sources'])} with seed {settings['seed']}. Self-blended fakes of "
             f"real faces from: {blends} (Shiohara & Yamasaki, CVPR 2022).",
             "",
-            "Labels are the sources'. Reasons were written from each face's own measurements "
-            f"({settings['annotator']}) and rated; samples with low ratings have `kept` false. "
-            "Action-unit answers are measured, not annotated, and have `weak` true.",
+            f"Labels are the sources'. {_authors(manifest)} Labels that were measured, not given "
+            "by a person, have `weak` true.",
             "",
-            "**Licence:** each row of `faces` carries its source's terms. The sources allow "
-            "research and non-commercial use only, and so does this corpus as a whole.",
+            "## Terms and consent",
+            "",
+            "| source | terms | people shown |",
+            "|---|---|---|",
+            *(
+                f"| {terms['title']} | {terms['licence']} | {terms['consent']} |"
+                for terms in manifest["sources"].values()
+            ),
+            "",
+            "Each row of `faces` carries its source's terms. The corpus as a whole is bound by the "
+            "strictest of them.",
+            "",
+            "## Use",
             "",
             "```python",
             'faces = datasets.load_dataset("DIR", "faces", split="train")',

@@ -58,7 +58,7 @@ class SetAnalysis:
 
 @dataclass(frozen=True)
 class PairAnalysis:
-    """Two sets: Paired Similarity, and accuracies of a classifier taught on one, asked on the other.
+    """Two sets: Paired Similarity, and accuracies of a classifier from one to the other.
 
     `expressions` are those that both have; what needs two of them is None where there are fewer.
     """

@@ -73,9 +73,9 @@ class ShardJob:
         digest = hashlib.sha256(repr(self.settings).encode())
         for row in self.rows:
             digest.update(row.media.digest())
-            facts = (row.key, row.labels, row.subject, row.demographics, row.fold, row.reference)
-            facts += (row.conversations,)
-            digest.update(repr(facts).encode())
+            person = (row.subject, row.demographics)
+            said = (row.labels, row.reference, row.conversations)
+            digest.update(repr((row.key, row.fold, person, said)).encode())
         return digest.hexdigest()
 
 

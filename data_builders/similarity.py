@@ -244,7 +244,7 @@ def _class_mean(scores: Array, labels: NDArray[np.str_]) -> float:
 def _redrawn(scores: Array, labels: NDArray[np.str_], rng: np.random.Generator) -> Array:
     """The class mean of each bootstrap draw: (RESAMPLES,)."""
     by_class = [
-        _weights(np.count_nonzero(labels == word), rng) @ scores[labels == word]
+        _weights(int((labels == word).sum()), rng) @ scores[labels == word]
         for word in np.unique(labels)
     ]
     return np.asarray(np.mean(by_class, axis=0))

@@ -3,7 +3,7 @@
 ICT-FaceKit (USC Institute for Creative Technologies; Li et al., CVPR 2020, "Learning Formation of
 Physically-Based Face Attributes") is a morphable face with FACS-like expression shapes. Each row is
 a number from which the person, the expression and the shot are drawn; the picture is rendered where
-its shard is built. :mod:`data_builders.render_units` says which shape stands for which unit.
+its shard is built. :mod:`data_builders.rendered.units` says which shape stands for which unit.
 
 Layout: the pack ``ict_facekit.npz`` with ``vertex_indices.json``, or the published folder::
 
@@ -25,16 +25,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from data_builders.face_looks import Person, Shot, draw_person, draw_shot
 from data_builders.media import Look
-from data_builders.morphable import LAYOUT, NAME, lip_gap, load_model, model_digest
 from data_builders.raw_face import Drops, RawFace, Source, stable_split
-from data_builders.render_units import Expression, draw_expression, shape_names, unit_labels
+from data_builders.rendered.looks import Person, Shot, draw_person, draw_shot
+from data_builders.rendered.morphable import LAYOUT, NAME, lip_gap, load_model, model_digest
+from data_builders.rendered.units import Expression, draw_expression, shape_names, unit_labels
 from facellava.errors import BadCorpus, MissingBackend
 from facellava.faces import Face, canonical_face
 
 if TYPE_CHECKING:
-    from data_builders.face_render import Studio
+    from data_builders.rendered.studio import Studio
 
 LICENCE: Final = "ICT-FaceKit: MIT licence"
 FACES: Final = 20_000
@@ -80,7 +80,7 @@ def require_renderer() -> None:
 @lru_cache(maxsize=1)
 def _studio(root: Path) -> Studio:
     # VTK takes a second to load, and those who render nothing do without.
-    from data_builders.face_render import Studio
+    from data_builders.rendered.studio import Studio
 
     return Studio(load_model(root))
 

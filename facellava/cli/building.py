@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Optional
 
 import typer
 
-from facellava.cli.arguments import named_folders
+from facellava.cli.arguments import ModelOption, named_folders
 
 app = typer.Typer(help="Build, check, show and change an instruction corpus.", no_args_is_help=True)
 
@@ -75,8 +75,8 @@ def _entries(source: list[str], root: Path | None) -> list[Any]:
     if root is not None:
         if len(source) != 1 or "=" in source[0]:
             raise typer.BadParameter("--root goes with the name of one source.")
-        return [MixtureEntry(source[0], root)]
-    return [MixtureEntry(name, folder) for name, folder in named_folders(source)]
+        return [MixtureEntry(name=source[0], root=root)]
+    return [MixtureEntry(name=name, root=folder) for name, folder in named_folders(source)]
 
 
 @app.command("sources")
@@ -267,11 +267,12 @@ def build_analyze(
         int, typer.Option(help="Faces of each set whose age and gender is asked.")
     ] = 64,
     seed: Annotated[int, typer.Option(help="Which faces those are.")] = 0,
+    model: ModelOption = None,
 ) -> None:
     """How hard sets are, how general, and how alike: local, global and paired similarity."""
     from data_builders.analyze import analyze
 
-    analyze(corpus, out, by=by, limit=limit, asked=asked, seed=seed)
+    analyze(corpus, out, by=by, limit=limit, asked=asked, seed=seed, model=model)
     typer.echo((out / "analysis.md").read_text("utf-8"))
 
 

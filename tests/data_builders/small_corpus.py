@@ -37,10 +37,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def start_and_kill(raw, out: Path, shards_wanted: int) -> None:
     """Run a build in a process of its own and kill it and its workers without warning."""
-    roots = [(name, str(root)) for name, root in raw]
+    roots = [(entry.name, str(entry.root)) for entry in raw]
     code = (
         "from pathlib import Path\nfrom data_builders.build import BuildOptions, build\n"
-        f"roots = [(n, Path(r)) for n, r in {roots!r}]\n"
+        "from data_builders.mixture import MixtureEntry\n"
+        f"roots = [MixtureEntry(name=n, root=Path(r)) for n, r in {roots!r}]\n"
         f"options = BuildOptions({OPTIONS.seed}, None, {OPTIONS.self_blends!r}, shard_rows=3)\n"
         f"build(roots, Path({str(out)!r}), options, workers=1)\n"
     )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data_builders.build import BuildOptions, build
+from data_builders.mixture import MixtureEntry
 from data_builders.report import summary
 from facellava.corpus import read_faces, read_manifest, read_samples, shards, validate
 from facellava.errors import BadCorpus, BadSample
@@ -126,7 +127,7 @@ def test_limit_counts_faces_of_each_split(raw, tmp_path):
 def test_bad_arguments_leave_nothing_behind(raw, tmp_path):
     out = tmp_path / "c"
     with pytest.raises(BadCorpus, match="no source 'imdb'"):
-        build([("imdb", tmp_path)], out)
+        build([MixtureEntry(name="imdb", root=tmp_path)], out)
     with pytest.raises(BadSample, match="limit is 0"):
         BuildOptions(limit=0)
     with pytest.raises(BadCorpus, match="each source once"):
@@ -140,5 +141,15 @@ def test_bad_arguments_leave_nothing_behind(raw, tmp_path):
 
 def test_a_wrong_folder_is_named_and_no_corpus_appears(tmp_path):
     with pytest.raises(BadCorpus, match="list_attr_celeba.txt' is missing"):
-        build([("celeba", tmp_path)], tmp_path / "c", workers=1)
+        build([MixtureEntry(name="celeba", root=tmp_path)], tmp_path / "c", workers=1)
     assert not (tmp_path / "c" / "manifest.json").exists()
+
+
+def test_a_mixture_takes_a_share_of_a_sources_rows(raw, corpus, tmp_path):
+    half = raw[0].model_copy(update={"weight": 0.5})
+    manifest = build([half], tmp_path / "c", BuildOptions(self_blends=()), workers=1)
+    taken = [record.face_id for record in read_faces(tmp_path / "c")]
+    whole = [record.face_id for record in read_faces(corpus, source="utkface")]
+    assert 0 < len(taken) < FACES
+    assert set(taken) < set(whole)
+    assert manifest["settings"]["weights"] == {"utkface": 0.5}

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_builders.build import BuildOptions, build
+from data_builders.mixture import MixtureEntry
 from facellava.corpus import read_faces, validate
 from facellava.errors import BadSample
 from tests.data_builders.small_corpus import OPTIONS, contents, write_pictures
@@ -16,10 +17,13 @@ BUILD = """
 import sys
 from pathlib import Path
 from data_builders.build import BuildOptions, build
+from data_builders.mixture import MixtureEntry
 from facellava.errors import FacellavaError
 if __name__ == "__main__":
     out, executor, *pairs = sys.argv[1:]
-    sources = [(name, Path(root)) for name, root in zip(pairs[::2], pairs[1::2])]
+    sources = [
+        MixtureEntry(name=name, root=Path(root)) for name, root in zip(pairs[::2], pairs[1::2])
+    ]
     options = BuildOptions(seed=7, shard_rows=3, self_blends=("utkface",))
     try:
         build(sources, Path(out), options, workers=1, executor=executor)
@@ -31,7 +35,7 @@ if __name__ == "__main__":
 def built_apart(raw, out: Path, script: Path, executor: str = "local", most_bytes: int = 0):
     """A build in a process of its own, whose files may be only so large."""
     script.write_text(BUILD)
-    pairs = [word for name, root in raw for word in (name, str(root))]
+    pairs = [word for entry in raw for word in (entry.name, str(entry.root))]
 
     def limit() -> None:
         if most_bytes:
@@ -72,7 +76,9 @@ def test_a_corrupt_picture_among_many_is_counted_and_named(tmp_path):
     whole = (root / "21_1_0_20170001.jpg").read_bytes()
     (root / "21_1_0_20170001.jpg").write_bytes(whole[: len(whole) // 3])
     options = BuildOptions(self_blends=())
-    manifest = build([("utkface", root)], tmp_path / "corpus", options, workers=1)
+    manifest = build(
+        [MixtureEntry(name="utkface", root=root)], tmp_path / "corpus", options, workers=1
+    )
     assert manifest["dropped"]["utkface"] == {
         "picture cannot be read": {"count": 1, "examples": ["21_1_0_20170001.jpg"]}
     }
@@ -85,7 +91,9 @@ def test_a_file_that_is_gone_is_counted(tmp_path):
         write_pictures(root / label, ["1.jpg", "2.jpg"], first=3 * (label == "fake"))
     (root / "fake" / "3.jpg").symlink_to(root / "nowhere.jpg")
     options = BuildOptions(self_blends=())
-    manifest = build([("real_fake_faces", root)], tmp_path / "corpus", options, workers=1)
+    manifest = build(
+        [MixtureEntry(name="real_fake_faces", root=root)], tmp_path / "corpus", options, workers=1
+    )
     [(reason, found)] = manifest["dropped"]["real_fake_faces"].items()
     assert (reason, found["count"]) == ("file cannot be read", 1)
     assert len(list(read_faces(tmp_path / "corpus"))) == 4

@@ -35,7 +35,7 @@ from facellava.endpoint import (
     read_prices,
     refuses,
 )
-from facellava.endpoint_request import Usage
+from facellava.endpoint.request import Usage
 from facellava.errors import FacellavaError
 from tests.facellava.endpoint_rig import KEY, FakeEndpoint, Say, fake_endpoint, reply, trouble
 

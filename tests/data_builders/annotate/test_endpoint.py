@@ -1,6 +1,7 @@
 """Annotating and rating by an endpoint that is a real server on a loopback port."""
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -238,9 +239,9 @@ def test_ratings_decide_what_is_kept():
         return scripts[re.match(r"The label is: (\w+):", prompt)[1]]
 
     def rate(rule, threshold):
-        act = lambda endpoint: rate_samples(  # noqa: E731
-            samples, record, endpoint, rule=rule, threshold=threshold
-        )
+        async def act(endpoint):
+            return await rate_samples(samples, record, endpoint, rule=rule, threshold=threshold)
+
         return asked(judge, act)
 
     found, server = rate("each", Threshold(5, 5, 5, 5))
@@ -402,12 +403,14 @@ def test_a_dry_run_sends_nothing_and_counts_what_a_run_sends(corpus):
     assert not (corpus / ".annotate").exists()
 
 
-def test_an_endpoint_that_refuses_the_key_stops_with_a_sentence(corpus):
+def test_an_endpoint_that_refuses_the_key_stops_with_a_sentence(corpus, caplog):
     with (
         fake_endpoint(lambda *_: trouble(401, f"bad key {KEY}")) as server,
         pytest.raises(EndpointStopped, match=r"refuses the key \(status 401: bad key \*\*\*\)"),
     ):
         annotate_corpus(corpus, options_of(server))
+    gc.collect()
+    assert caplog.records == []  # no task complains that nobody heard its error
 
 
 def test_a_corpus_with_samples_is_refused(corpus):

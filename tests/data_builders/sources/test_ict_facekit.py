@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_builders.face_looks import Light, Person, Shot, draw_person
 from data_builders.media import DEFAULT_LOOK
-from data_builders.morphable import load_model
 from data_builders.raw_face import Drops, stable_split
-from data_builders.render_units import unit_weights
+from data_builders.rendered.looks import Light, Person, Shot, draw_person
+from data_builders.rendered.morphable import load_model
+from data_builders.rendered.units import unit_weights
 from data_builders.shard import find_face
 from data_builders.sources import SOURCES, ict_facekit
 from data_builders.sources.ict_facekit import FACES_A_PERSON, Rendering, draw_scene
 from facellava.errors import BadCorpus, MissingBackend
 from facellava.faces import canonical_face, find_faces, measure
-from tests.data_builders.miniature_face import arrays, write_pack
+from tests.data_builders.rendered.miniature_face import arrays, write_pack
 
 REAL = Path(__file__).resolve().parents[4] / "shared" / "data" / "ict_facekit"
 GROUND = (0.0, 0.0, 1.0)
@@ -39,7 +39,7 @@ def root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def studio(root):
-    render = pytest.importorskip("data_builders.face_render", exc_type=ImportError)
+    render = pytest.importorskip("data_builders.rendered.studio", exc_type=ImportError)
     return render.Studio(load_model(root))
 
 
@@ -174,7 +174,7 @@ def test_without_vtk_it_says_what_to_install(root, monkeypatch):
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real model is not beside the checkout")
 def test_the_real_model_shows_what_its_labels_say():
-    render = pytest.importorskip("data_builders.face_render", exc_type=ImportError)
+    render = pytest.importorskip("data_builders.rendered.studio", exc_type=ImportError)
     load_model.cache_clear()
     scene = render.Studio(load_model(REAL))
     who = replace(person(100), bald=False, hair=(0.1, 0.08, 0.06))

@@ -5,9 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from data_builders.morphable import lip_gap, load_model, model_digest, vertex_normals
+from data_builders.rendered.morphable import lip_gap, load_model, model_digest, vertex_normals
 from facellava.errors import BadCorpus
-from tests.data_builders.miniature_face import arrays, write_obj, write_pack, write_published
+from tests.data_builders.rendered.miniature_face import (
+    arrays,
+    write_obj,
+    write_pack,
+    write_published,
+)
 
 
 @pytest.fixture(autouse=True)

@@ -1,15 +1,4 @@
-"""One client for any OpenAI-compatible endpoint: cached, costed, patient, resumable.
-
-Annotators, raters, judges and evaluations ask through it::
-
-    with EndpointCache(Path("replies.sqlite")) as cache:
-        budget = Budget(read_prices(Path("prices.toml")), cap=5.0, spent=cache.spent())
-        async with Endpoint(settings, cache, budget) as endpoint:
-            found = await endpoint.ask([message("Which colour?", [jpeg])], Colour)
-
-Every reply is in the cache before it is handed out, so nothing is paid for twice, whatever kills
-the run. Requests that are the same, at once or later, share one reply.
-"""
+"""The client: asks, waits, books, and keeps every reply before it is handed out."""
 
 from __future__ import annotations
 
@@ -17,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, cast
 
@@ -25,17 +15,12 @@ import openai
 from pydantic import BaseModel
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
-from facellava.endpoint_cache import EndpointCache, Totals
-from facellava.endpoint_cost import (
+from facellava.endpoint.cache import EndpointCache
+from facellava.endpoint.cost import (
     Budget,
     EndpointStopped,
-    OutOfBudget,
-    Price,
-    Prices,
-    read_prices,
 )
-from facellava.endpoint_dry_run import DryRun, Estimate
-from facellava.endpoint_request import (
+from facellava.endpoint.request import (
     EndpointSettings,
     Failure,
     Form,
@@ -46,10 +31,9 @@ from facellava.endpoint_request import (
     message,
     read_form,
     read_text,
-    refuses,
     request_of,
 )
-from facellava.endpoint_wire import (
+from facellava.endpoint.wire import (
     NO_KEY,
     REJECTIONS,
     TROUBLES,
@@ -61,12 +45,6 @@ from facellava.endpoint_wire import (
     passes,
     words_of,
 )
-
-__all__ = [
-    "Asker", "Budget", "DryRun", "Endpoint", "EndpointCache", "EndpointSettings",
-    "EndpointStopped", "Estimate", "Failure", "Message", "OutOfBudget", "Price", "Prices",
-    "Totals", "message", "read_prices", "refuses",
-]  # fmt: skip
 
 _CONNECT_SECONDS: Final = 10.0
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
@@ -172,9 +150,15 @@ class Endpoint:
         if task is None:
             task = asyncio.create_task(self._answer(request, schema))
             self._running[request.key] = task
-            task.add_done_callback(lambda _: self._running.pop(request.key))
+            task.add_done_callback(partial(self._done, request.key))
         # A caller that is cancelled does not take the reply from the others, nor from the cache.
         return await asyncio.shield(task)
+
+    def _done(self, key: str, task: asyncio.Task[Reply | Failure]) -> None:
+        del self._running[key]
+        # Whoever still waits gets the error; where all were cancelled, nobody misses it.
+        if not task.cancelled():
+            task.exception()
 
     async def _answer(self, request: Request, schema: type[BaseModel] | None) -> Reply | Failure:
         """The first usable reply, else the last of all attempts, each from the cache or sent."""

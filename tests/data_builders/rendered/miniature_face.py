@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_builders.render_units import shape_names
+from data_builders.rendered.units import shape_names
 from facellava.faces.pose import MEAN_FACE
 
 EYES_APART = 6.5

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from facellava.endpoint_request import Failure, Reply, Usage
+from facellava.endpoint.request import Failure, Reply, Usage
 from facellava.errors import FacellavaError
 
 VERSION: Final = 1

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_builders.render_units import (
+from data_builders.rendered.units import (
     APART,
     CODED,
     PARTED_AT_REST,

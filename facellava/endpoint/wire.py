@@ -12,7 +12,7 @@ import httpx
 import openai
 from pydantic import BaseModel, ValidationError
 
-from facellava.endpoint_request import Reply, Usage
+from facellava.endpoint.request import Reply, Usage
 
 TROUBLES: Final = (openai.APIError, TimeoutError, ValidationError)
 """What a call may raise: a status, no connection or a broken one, no reply in time, no reply of

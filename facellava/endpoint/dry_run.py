@@ -8,9 +8,9 @@ from typing import Final, cast
 
 from pydantic import BaseModel
 
-from facellava.endpoint_cache import EndpointCache
-from facellava.endpoint_cost import Budget, Price
-from facellava.endpoint_request import (
+from facellava.endpoint.cache import EndpointCache
+from facellava.endpoint.cost import Budget, Price
+from facellava.endpoint.request import (
     EndpointSettings,
     Failure,
     Form,

@@ -26,9 +26,9 @@ from vtkmodules.vtkRenderingCore import (
     vtkWindowToImageFilter,
 )
 
-from data_builders.face_looks import Light, Person, Shot
-from data_builders.morphable import SKIN, MorphableFace, Points, vertex_normals
-from data_builders.skin_paint import (
+from data_builders.rendered.looks import Light, Person, Shot
+from data_builders.rendered.morphable import SKIN, MorphableFace, Points, vertex_normals
+from data_builders.rendered.skin import (
     frame_around,
     hair_share,
     paint_eye,

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from facellava.endpoint_request import Usage
+from facellava.endpoint.request import Usage
 from facellava.errors import FacellavaError
 
 _MILLION: Final = 1_000_000

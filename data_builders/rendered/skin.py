@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data_builders.face_looks import Colour, Person
-from data_builders.morphable import Points
+from data_builders.rendered.looks import Colour, Person
+from data_builders.rendered.morphable import Points
 
 SIDE: Final = 512  # pixels of the skin's canvas
 EYE_SIDE: Final = 128

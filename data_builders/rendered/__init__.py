@@ -1,0 +1,1 @@
+"""Faces of a morphable model: drawn by a seed, true by construction."""
