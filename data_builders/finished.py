@@ -7,12 +7,15 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from data_builders.report import dataset_card
 from data_builders.shard import BLENDED, count_sample
 from facellava.corpus import sha256
 from facellava.records import FaceRecord, Sample
+
+PAGE: Final = "report.html"
+"""The page of :mod:`data_builders.report_page`; it shows faces, so a removal deletes it."""
 
 
 def parent_source(name: str) -> str:

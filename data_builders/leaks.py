@@ -33,7 +33,7 @@ of FER2013 are up to 34 apart.
 No loop over all pairs: a hash is cut into 16 words of 16 bits, and only pairs with a word that
 differs by one bit at most are compared. Up to 31 bits apart, one word must be so near (pigeonhole
 principle); of the measured copies between 32 and :data:`RADIUS` bits, all had one. That are about
-1% of all pairs, and memory is some 70 bytes a face.
+1% of all pairs, and memory is some hundred bytes a face.
 """
 
 from __future__ import annotations

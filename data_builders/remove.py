@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from data_builders.build import space_is_needed
 from data_builders.finished import (
+    PAGE,
     counted,
     file_entry,
     parent_source,
@@ -34,7 +35,6 @@ from data_builders.finished import (
     write_text,
 )
 from data_builders.report import gathered
-from data_builders.report_page import PAGE
 from facellava.corpus import (
     TABLES,
     FaceRecord,

@@ -10,6 +10,8 @@ FacellavaError
 ├── BadSample (ValueError)           a row of a dataset or corpus that cannot be used
 ├── BadCorpus                        a corpus or dataset folder that cannot be read as a whole
 ├── BadCheckpoint                    a weights folder that cannot be loaded
+├── EndpointStopped                  a run of questions to an endpoint that cannot go on
+│   └── OutOfBudget                  the next question could cost more than is left
 └── MissingBackend                   a package or model file that is not installed
 """
 
@@ -58,3 +60,11 @@ class BadCheckpoint(FacellavaError):
 
 class MissingBackend(FacellavaError):
     """A package or model file is not installed."""
+
+
+class EndpointStopped(FacellavaError):
+    """A run cannot go on. Every reply that came is kept, and the next run starts from there."""
+
+
+class OutOfBudget(EndpointStopped):
+    """The next request could cost more than is left."""

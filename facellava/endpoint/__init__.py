@@ -15,14 +15,13 @@ from facellava.endpoint.cache import EndpointCache, Totals
 from facellava.endpoint.client import Asker, Endpoint
 from facellava.endpoint.cost import (
     Budget,
-    EndpointStopped,
-    OutOfBudget,
     Price,
     Prices,
     read_prices,
 )
 from facellava.endpoint.dry_run import DryRun, Estimate
 from facellava.endpoint.request import EndpointSettings, Failure, Message, message, refuses
+from facellava.errors import EndpointStopped, OutOfBudget
 
 __all__ = [
     "Asker", "Budget", "DryRun", "Endpoint", "EndpointCache", "EndpointSettings",

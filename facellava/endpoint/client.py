@@ -16,10 +16,7 @@ from pydantic import BaseModel
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
 from facellava.endpoint.cache import EndpointCache
-from facellava.endpoint.cost import (
-    Budget,
-    EndpointStopped,
-)
+from facellava.endpoint.cost import Budget
 from facellava.endpoint.request import (
     EndpointSettings,
     Failure,
@@ -45,6 +42,7 @@ from facellava.endpoint.wire import (
     passes,
     words_of,
 )
+from facellava.errors import EndpointStopped
 
 _CONNECT_SECONDS: Final = 10.0
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from facellava.endpoint.request import Usage
-from facellava.errors import FacellavaError
+from facellava.errors import FacellavaError, OutOfBudget
 
 _MILLION: Final = 1_000_000
 _ROUNDING: Final = 1e-9  # dollars
@@ -68,14 +68,6 @@ def read_prices(path: Path) -> dict[str, Price]:
             f"The price table '{path}' cannot be used ({what[0]}); each model needs input and "
             "output, in dollars for a million tokens."
         ) from error
-
-
-class EndpointStopped(FacellavaError):
-    """A run cannot go on. Every reply that came is kept, and the next run starts from there."""
-
-
-class OutOfBudget(EndpointStopped):
-    """The next request could cost more than is left."""
 
 
 class Budget:
