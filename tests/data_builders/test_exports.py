@@ -49,7 +49,7 @@ def test_a_withdrawal_is_remembered_by_what_comes_back(corpus, tmp_path):
 
 def test_llava_records_are_those_of_faceinstruct(corpus, tmp_path):
     export(corpus, tmp_path, "llava")
-    first, with_turns, *_ = records(tmp_path / "train.json")
+    first, _, with_turns, *_ = records(tmp_path / "train.json")
     extra = json.loads(first.pop("facellava"))
     assert first == {
         "id": "celeba-0/é#0",
@@ -108,7 +108,7 @@ def test_marks_and_media_are_equal_in_number(corpus, tmp_path):
             for mark, kind in (("<image>", "images"), ("<video>", "videos")):
                 assert said.count(mark) == len(item[kind])
                 assert all((path.parent / name).is_file() for name in item[kind])
-    roles = [turn["role"] for turn in records(tmp_path / "messages" / "train.jsonl")[1]["messages"]]
+    roles = [turn["role"] for turn in records(tmp_path / "messages" / "train.jsonl")[2]["messages"]]
     assert roles == ["user", "assistant"] * 2
 
 
@@ -178,7 +178,7 @@ def change(text: str, old: str, new: str) -> str:
     ("name", "old", "new", "message"),
     [
         ("train.json", "<image>\\n", "", "no mark of a medium"),
-        ("train.json", '"id"', '"id', r"Line 2 of .* is not JSON"),
+        ("train.json", '{"id"', '{"id', r"Line 2 of .* is not JSON"),
         ("train.json", '\\"row\\": 0', '\\"rank\\": 0', "not as it was exported"),
         ("faces.jsonl", "00000.jpg", "../../../etc/hosts", "outside of the folder"),
         ("faces.jsonl", "00000.jpg", "99999.jpg", "cannot be read"),

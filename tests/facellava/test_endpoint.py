@@ -345,7 +345,7 @@ def test_requests_are_spread_over_the_minute_and_bounded() -> None:
     prompts = [str(number) for number in range(6)]
     with fake_endpoint(script) as server:
         ask(settings_of(server, requests_per_minute=600), prompts)
-        assert server.times[-1] - server.times[0] > 0.3  # 0.5 s apart, and at once without the limit
+        assert server.times[-1] - server.times[0] > 0.3  # 0.5 s by the limit
         most = 0
         ask(settings_of(server, concurrency=3), prompts)
     assert most == 3

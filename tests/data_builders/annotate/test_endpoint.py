@@ -27,6 +27,7 @@ from data_builders.annotate.endpoint import (
 from data_builders.annotate.topics import Shares, Topic, labelled_topics
 from data_builders.build import BuildOptions, build
 from data_builders.endpoint_stage import AnnotateOptions, annotate_corpus, estimate_corpus
+from data_builders.mixture import MixtureEntry
 from data_builders.rate import Threshold, keep
 from data_builders.rate_endpoint import rate_samples, rating_messages
 from data_builders.report import summary
@@ -470,10 +471,11 @@ def test_build_leaves_such_a_corpus_and_knows_it_afterwards(tmp_path):
     raw.mkdir()
     Image.fromarray(skimage.data.astronaut()[10:200, 125:315]).save(raw / "20_1_0_20170001.jpg")
     options = BuildOptions(measured=False, self_blends=())
-    build([("utkface", raw)], tmp_path / "c", options, workers=1)
+    sources = [MixtureEntry(name="utkface", root=raw)]
+    build(sources, tmp_path / "c", options, workers=1)
     with fake_endpoint(good) as server:
         manifest = annotate_corpus(tmp_path / "c", options_of(server, rater=None))
-    assert build([("utkface", raw)], tmp_path / "c", options, workers=1) == manifest
+    assert build(sources, tmp_path / "c", options, workers=1) == manifest
     (sample, *_) = read_samples(tmp_path / "c")
     assert sample.answer == "Age: 20 years. The brows are lowered. The lips are pressed."
     assert (sample.ratings, sample.kept) == (None, True)
