@@ -33,6 +33,7 @@ MOST_LABELS: Final = 45
 FRAMES_SHOWN: Final = 4  # of a clip
 LEAKS_SHOWN: Final = 24  # with pictures; all are listed
 JPEG_QUALITY: Final = 80
+KINDS: Final = {"person": "Same person", "picture": "Same picture", "near-copy": "Near-copies"}
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ def write_report(
         labels=_labels(manifest["counts"].get("labels", {})),
         ratings=_ratings(manifest["counts"].get("ratings", {})),
         rating_names=RATINGS,
+        threshold=manifest["settings"].get("threshold", {}),
+        kinds=KINDS,
         leaks=found,
         twins=[_twins(leak, example, faces) for leak, example in twins],
         samples={

@@ -15,7 +15,7 @@ from data_builders.leaks import Group
 from facellava.corpus import FaceRecord, Sample, read_shard, shard_source, shards
 
 RATINGS: Final = ("rating_label", "rating_face", "rating_text", "rating_overall")
-LOW: Final = 5  # a sample with a rating up to it is shown among the low-rated ones
+LOW: Final = 4  # a sample with a rating up to it is shown among the low-rated ones
 
 
 @dataclass(frozen=True)

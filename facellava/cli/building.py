@@ -202,9 +202,8 @@ def build_report(
     page: Annotated[bool, typer.Option(help="Write the page with pictures and leaks too.")] = True,
 ) -> None:
     """Counts by source, split and label, drops, ratings; and a page with samples and leaks."""
-    from data_builders.report_page import write_report
-
     from data_builders.build import summary
+    from data_builders.report_page import write_report
 
     typer.echo(summary(corpus))
     if page:
@@ -270,7 +269,7 @@ def build_analyze(
     model: ModelOption = None,
 ) -> None:
     """How hard sets are, how general, and how alike: local, global and paired similarity."""
-    from data_builders.analyze import analyze
+    from data_builders.analysis.analyze import analyze
 
     analyze(corpus, out, by=by, limit=limit, asked=asked, seed=seed, model=model)
     typer.echo((out / "analysis.md").read_text("utf-8"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data_builders.similarity import (
+from data_builders.analysis.similarity import (
     LabelledFaces,
     Measure,
     global_similarity,

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from data_builders.apparent import Apparent
-from data_builders.similarity import (
+from data_builders.analysis.apparent import Apparent
+from data_builders.analysis.similarity import (
     FEWEST_FACES,
     LabelledFaces,
     Measure,
@@ -37,7 +37,7 @@ class SetAnalysis:
         labelled: of them with an expression.
         compared: expression to faces that the measures saw; empty where not measured.
         unmeasured: why there are no measures; None where there are.
-        local_similarity: :func:`data_builders.similarity.local_similarity`.
+        local_similarity: :func:`data_builders.analysis.similarity.local_similarity`.
         global_similarity: of the set to all other measured sets; None without any.
         halves: Paired Similarity of the set's two halves: how far chance alone moves that number.
         own_accuracy: of a classifier taught on the set and asked about the set, cross-validated.

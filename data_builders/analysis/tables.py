@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from data_builders.apparent import DECADES
-from data_builders.set_comparison import Analysis, PairAnalysis, SetAnalysis
-from data_builders.similarity import FEWEST_FACES, NEIGHBOURS, Measure
+from data_builders.analysis.apparent import DECADES
+from data_builders.analysis.comparison import Analysis, PairAnalysis, SetAnalysis
+from data_builders.analysis.similarity import FEWEST_FACES, NEIGHBOURS, Measure
 from facellava.faces import CROP_SIZE
 from facellava.records import JPEG_QUALITY
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import skimage.data
 
-from data_builders.analyze import analyze, face_embeddings
-from data_builders.apparent import Guess, guesses, summarised
+from data_builders.analysis.analyze import analyze, face_embeddings
+from data_builders.analysis.apparent import Guess, guesses, summarised
 from facellava.corpus import write_shard
 from facellava.errors import BadCorpus, BadSample
 from facellava.faces import find_faces

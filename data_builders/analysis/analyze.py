@@ -1,7 +1,7 @@
 """What the sets of faces in corpora are like: how hard, how general, how alike, and of whom.
 
-The outline is that of the study that `data_builders.similarity` names: one normalisation for all
-sets, apparent age and gender by a model, three measures. Ours in short:
+The outline is that of the study that :mod:`data_builders.analysis.similarity` names: one
+normalisation for all sets, apparent age and gender by a model, three measures. Ours in short:
 
 * normalisation: the corpus' own, the same canonical crop, size and colour for every source;
 * embedding of a face: the mean of the image tokens that the model's face encoder gives to the
@@ -29,10 +29,10 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from data_builders.analysis_report import analysis_text, similarity_chart
-from data_builders.apparent import Guess, guesses, summarised
-from data_builders.set_comparison import Analysis, DrawnSet, compare
-from data_builders.similarity import LabelledFaces
+from data_builders.analysis.apparent import Guess, guesses, summarised
+from data_builders.analysis.comparison import Analysis, DrawnSet, compare
+from data_builders.analysis.similarity import LabelledFaces
+from data_builders.analysis.tables import analysis_text, similarity_chart
 from facellava.corpus import read_shard, shards
 from facellava.errors import BadCorpus, BadSample
 from facellava.predictor import FaceLlava, embedded_weights

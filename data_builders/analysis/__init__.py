@@ -1,0 +1,1 @@
+"""How hard sets of faces are, how general, and how alike."""
