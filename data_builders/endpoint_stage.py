@@ -30,8 +30,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from data_builders import rate_endpoint
 from data_builders.annotate import endpoint as annotate
 from data_builders.annotate.topics import DEFAULT_SHARES, Shares
+from data_builders.finished import card
 from data_builders.rate import DEFAULT_THRESHOLD, Rule, Threshold
-from data_builders.report import dataset_card, gathered, report_text
+from data_builders.report import gathered, report_text
 from data_builders.shard import ShardReport, count_sample
 from facellava.corpus import (
     FaceRecord,
@@ -350,7 +351,7 @@ def _finish(folder: Path, manifest: Mapping[str, Any]) -> None:
     for path in (folder / "samples").glob("*"):
         if f"samples/{path.name}" not in manifest["files"]:
             path.unlink()
-    _write_text(folder / "README.md", dataset_card(manifest))
+    _write_text(folder / "README.md", card(manifest))
     _write_text(folder / "manifest.json", _json(manifest))
     shutil.rmtree(folder / WORK)
 

@@ -77,7 +77,7 @@ MARK: Final = re.compile(r"<(\\*(?:image|video|audio|bbox|ref-object))>")
 ESCAPED: Final = re.compile(r"<\\(\\*(?:image|video|audio|bbox|ref-object))>")
 
 
-def export(folder: Path, out: Path, form: Form, split: str | None = None) -> dict[str, Any]:
+def export(folder: Path, out: Path, form: Form, split: str | None = None) -> int:
     """Write a corpus, or one split of it, in another form; see the head of this module.
 
     Args:
@@ -85,7 +85,7 @@ def export(folder: Path, out: Path, form: Form, split: str | None = None) -> dic
         out: a new or empty folder.
 
     Returns:
-        The contents of export.json but for the corpus's manifest.
+        The number of records, one a kept sample.
 
     Raises:
         BadCorpus: no finished corpus, or `out` holds files.
@@ -104,9 +104,9 @@ def export(folder: Path, out: Path, form: Form, split: str | None = None) -> dic
         if form == "sharegpt":
             write_text(out / "dataset_info.json", to_json(dict(_dataset_info(out))))
         write_text(out / "README.md", _readme(manifest, form))
-        summary = {"version": VERSION, "form": form, "split": split, **counts}
-        write_text(out / SUMMARY, to_json({**summary, "manifest": manifest}))
-    return summary
+        facts = {"version": VERSION, "form": form, "split": split, "manifest": manifest}
+        write_text(out / SUMMARY, to_json({**facts, **counts}))
+    return counts["samples"]
 
 
 @contextmanager
@@ -118,7 +118,7 @@ def new_folder(out: Path) -> Iterator[None]:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadCorpus(
-            f"'{out}' holds files, perhaps of a run that was killed; delete it or name a new folder."
+            f"'{out}' holds files, perhaps of a run that was killed; delete it or name another."
         )
     with space_is_needed(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,10 @@ def counted(faces: Iterable[FaceRecord], samples: Iterable[Sample], split: str) 
         counts[f"faces/{face.source}/{face.split}"] += 1
         counts[f"found/{face.source}/{face.face_source}"] += 1
     for sample in samples:
-        count_sample(sample, split, counts)
+        if sample.ratings is None and not sample.kept:
+            counts[f"unrated/{sample.task}/{split}"] += 1  # its rater failed
+        else:
+            count_sample(sample, split, counts)
     return counts
 
 

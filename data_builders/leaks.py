@@ -27,13 +27,13 @@ told. Measured on canonical crops, with the faces of the copies found anew, whic
   4% cut off at each side              88      93       77
   ==============================  =======  ======  =======
 
-The 64-bit hash of the whole crop cannot do it: different people come as near as 6 bits, and copies
+The 64-bit hash of the whole crop cannot do it: different people come as near as 4 bits, and copies
 of FER2013 are up to 34 apart.
 
 No loop over all pairs: a hash is cut into 16 words of 16 bits, and only pairs with a word that
 differs by one bit at most are compared. Up to 31 bits apart, one word must be so near (pigeonhole
-principle); of the measured copies between 32 and :data:`RADIUS` bits, all had one. That are about
-1% of all pairs, and memory is some hundred bytes a face.
+principle); of the measured copies between 32 and :data:`RADIUS` bits, all had one. That is
+about 1% of all pairs: 16 s of one core for 3 x 10^5 faces, and 600 bytes a face.
 """
 
 from __future__ import annotations
@@ -216,12 +216,16 @@ def _equal(
     """Each value that two wanted parts share: the parts, and one face of each; 0 is no value."""
     order = np.lexsort((prints.group, values))
     order = order[values[order] != 0]
+    if not len(order):
+        return
     value, group = values[order], prints.group[order]
     is_first = np.ones(len(order), bool)  # the first face of its value and part
     is_first[1:] = (value[1:] != value[:-1]) | (group[1:] != group[:-1])
     order, value = order[is_first], value[is_first]
-    starts = np.flatnonzero(np.r_[True, value[1:] != value[:-1]]) if len(value) else []
-    stops = np.r_[starts[1:], len(value)] if len(value) else []
+    is_new = np.ones(len(value), bool)
+    is_new[1:] = value[1:] != value[:-1]
+    starts = np.flatnonzero(is_new)
+    stops = np.append(starts[1:], len(value))
     for start, stop in zip(starts, stops, strict=True):
         for place in range(start, stop - 1):
             for other in range(place + 1, stop):
@@ -292,7 +296,7 @@ def _spread(
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Each place n with first[n], first[n] + 1 ... count[n] of them, a chunk after the other."""
     total = np.cumsum(count)
-    cuts = np.searchsorted(total, np.arange(CHUNK, total[-1] + CHUNK, CHUNK)) if len(total) else []
+    cuts = np.searchsorted(total, np.arange(CHUNK, total[-1] + CHUNK, CHUNK))
     start = 0
     for cut in cuts:
         part = slice(start, min(int(cut) + 1, len(count)))

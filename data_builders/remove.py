@@ -7,15 +7,18 @@ Only the shards concerned are written again. Order, so that a kill at any moment
 2. ``removal.json`` says what is to be done. From here on the removal is decided; the same call, or
    any other removal, finishes it.
 3. The manifest goes, so that nobody reads a half of each; shards are put in place or deleted, the
-   page of pictures is deleted, card and new manifest are written, ``removal.json`` goes.
+   page of pictures and the answers of an unfinished `annotate` are deleted, card and new manifest
+   are written, ``removal.json`` goes.
 
 The manifest's ``removed`` says what was withdrawn and how many rows. Its "unwritten" counts are
-those of the build: they cannot be told apart by source.
+those of the build: they cannot be told apart by source. What lies beside the corpus is not touched:
+replies of an endpoint, exports, checkpoints.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +28,7 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from data_builders.build import space_is_needed
+from data_builders.endpoint_stage import WORK as ANNOTATING
 from data_builders.finished import (
     PAGE,
     counted,
@@ -128,6 +132,8 @@ def _finish(folder: Path, pending: Mapping[str, Any]) -> None:
     for name in pending["deleted"]:
         (folder / name).unlink(missing_ok=True)
     (folder / PAGE).unlink(missing_ok=True)
+    if (folder / ANNOTATING).is_dir():
+        shutil.rmtree(folder / ANNOTATING)
     write_card_and_manifest(folder, pending["manifest"])
     (folder / JOURNAL).unlink()
 

@@ -128,7 +128,7 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
         for split in SPLITS:
             if any(name.startswith(f"{table}/{split}-") for name in manifest["files"]):
                 configs += [f"  - split: {split}", f"    path: {table}/{split}-*.parquet"]
-    blends = ", ".join(settings["self_blends"]) or "none"
+    blends = ", ".join(sorted({*settings["self_blends"]} & {*settings["sources"]})) or "none"
     return "\n".join(
         [
             "---",

@@ -123,13 +123,14 @@ def write_report(
     text = environment.get_template("report_page.html.j2").render(
         manifest=manifest,
         settings=_settings(manifest["settings"]),
+        endpoint=_settings(manifest.get("endpoint", {})),
         splits=SPLITS,
         side=CROP_SIZE,
         tables=_tables(manifest["counts"]),
         labels=_labels(manifest["counts"].get("labels", {})),
         ratings=_ratings(manifest["counts"].get("ratings", {})),
         rating_names=RATINGS,
-        threshold=manifest["settings"].get("threshold", {}),
+        threshold=_threshold(manifest),
         kinds=KINDS,
         leaks=found,
         twins=[_twins(leak, example, faces) for leak, example in twins],
@@ -167,6 +168,12 @@ def _settings(settings: Mapping[str, Any]) -> dict[str, str]:
     return words
 
 
+def _threshold(manifest: Mapping[str, Any]) -> Mapping[str, int]:
+    """The lowest rating of each kind with which a sample is kept; empty where it is their mean."""
+    decided = manifest.get("endpoint", {"rule": "each", **manifest["settings"]})
+    return decided.get("threshold", {}) if decided["rule"] == "each" else {}
+
+
 def _tables(counts: Mapping[str, Any]) -> dict[str, Mapping[str, Mapping[str, int]]]:
     """Titles to counts by source or task, and split."""
     titles = {
@@ -174,6 +181,7 @@ def _tables(counts: Mapping[str, Any]) -> dict[str, Mapping[str, Mapping[str, in
         "Samples kept": "samples",
         "Of these, the label was measured, not given": "weak",
         "Samples not kept for low ratings": "low_rated",
+        "Samples not kept, as no rating came": "unrated",
     }
     return {title: counts[name] for title, name in titles.items() if counts.get(name)}
 
@@ -189,7 +197,7 @@ def _labels(labels: Mapping[str, Mapping[str, int]]) -> dict[str, list[Bar]]:
     for task, counts in sorted(labels.items()):
         names = sorted(counts, key=lambda name: (-counts[name], name))[:MOST_LABELS]
         if task == "age":
-            names = sorted(counts, key=lambda name: int(name.split("-")[0]))
+            names = sorted(counts, key=lambda decade: (len(decade), decade))
         bars[task] = _bars(counts, names)
     return bars
 

@@ -185,9 +185,10 @@ def validate(folder: Path) -> dict[str, int]:
         )
     listed: Mapping[str, Mapping[str, Any]] = manifest.get("files", {})
     crossing = {
-        name
+        source
         for name, terms in manifest.get("sources", {}).items()
         if terms.get("people_cross_splits")
+        for source in (name, f"{name}_self_blended")
     }
     present = [path for table in TABLES for path in shards(folder, table)]
     names = {path.relative_to(folder).as_posix() for path in present}

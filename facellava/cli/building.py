@@ -248,7 +248,7 @@ def build_import(
     folder: Annotated[Path, typer.Argument(help="What `build export` wrote.")], out: OutOption
 ) -> None:
     """Read an exported corpus back, without loss."""
-    from data_builders.exports import import_corpus
+    from data_builders.imports import import_corpus
 
     import_corpus(folder, out)
     typer.echo(f"The corpus is in {out}")

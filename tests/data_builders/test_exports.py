@@ -27,10 +27,7 @@ def records(path: Path) -> list[dict]:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_what_comes_back_is_the_same_to_the_last_byte(corpus, tmp_path, form):
-    counts = export(corpus, tmp_path / "out", form)
-    assert counts == {
-        "version": 1, "form": form, "split": None, "faces": 7, "samples": 7, "not_kept": 2,
-    }  # fmt: skip
+    assert export(corpus, tmp_path / "out", form) == 7
     manifest = import_corpus(tmp_path / "out", tmp_path / "back")
     assert manifest == read_manifest(corpus)
     assert contents(tmp_path / "back") == contents(corpus)
@@ -143,9 +140,10 @@ def test_a_full_or_half_made_folder_is_refused(corpus, tmp_path, monkeypatch):
         export(corpus, tmp_path, "llava")
     assert (tmp_path / "mine.txt").read_text() == "keep"
     out = tmp_path / "out"
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="broken"):
+    with monkeypatch.context() as patch:
         patch.setattr("data_builders.exports._write_clip", broken)
-        export(corpus, out, "llava")
+        with pytest.raises(OSError, match="broken"):
+            export(corpus, out, "llava")
     assert not out.exists()
     export(corpus, out, "llava")
     (out / "export.json").unlink()  # what a killed export lacks

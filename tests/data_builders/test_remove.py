@@ -76,10 +76,14 @@ def test_doing_it_again_changes_nothing(corpus):
     assert [entry["faces"] for entry in read_manifest(corpus)["removed"]] == [1, 5]
 
 
-def test_the_page_that_shows_the_faces_goes_too(corpus):
+def test_the_page_that_shows_the_faces_and_unfinished_answers_go_too(corpus):
     (corpus / "report.html").write_text("faces")
+    (corpus / ".annotate").mkdir()
+    (corpus / ".annotate" / "train-celeba-00000.parquet").write_text("answers")
     remove(corpus, subjects=["celeba:p1"])
-    assert not (corpus / "report.html").exists()
+    assert {path.name for path in corpus.iterdir()} == {
+        "README.md", "faces", "manifest.json", "samples",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -156,9 +160,10 @@ def test_a_kill_at_any_step_leaves_the_old_corpus_or_one_that_is_finished_next(
 
 
 def test_another_removal_finishes_the_one_before(corpus, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(module, "write_card_and_manifest", kill)
-        remove(corpus, sources=["dfew"])
+        with pytest.raises(Killed):
+            remove(corpus, sources=["dfew"])
     assert remove(corpus, subjects=["celeba:p3"]) == {"faces": 1, "samples": 1}
     assert [entry["source"] for entry in read_manifest(corpus)["removed"]] == ["dfew", "celeba"]
     assert validate(corpus) == {"faces": 5, "samples": 6}
