@@ -36,7 +36,7 @@ from data_builders.shard import ShardJob, ShardReport, ShardSettings
 from data_builders.sources import SOURCES, find_source
 from facellava import __version__
 from facellava.corpus import CORPUS_VERSION, TABLES, read_manifest, sha256
-from facellava.errors import BadCorpus, BadSample
+from facellava.errors import BadCorpus, BadSample, FacellavaError
 
 __all__ = ["build", "face_records", "summary", "write_blend_pack"]
 
@@ -147,7 +147,7 @@ def build(
         )
         for entry in sources
     )
-    with space_is_needed(out):
+    with _nothing_left_of_no_beginning(out), space_is_needed(out):
         reports = sorted(_build_all(work, out, workers or _cores(), executor), key=_by_name)
         for report in reports:
             drops[_source_of(report)].merge(report.drops)
@@ -159,6 +159,18 @@ def build(
         _finish(out, manifest)
     tqdm.write(report_text(manifest), file=sys.stderr)
     return manifest
+
+
+@contextmanager
+def _nothing_left_of_no_beginning(out: Path) -> Iterator[None]:
+    """Remove the folder of a build that fails before its first shard, as of a wrong --root."""
+    try:
+        yield
+    except FacellavaError:
+        notes = [path.name for path in (out / PROGRESS).iterdir()]
+        if list(out.iterdir()) == [out / PROGRESS] and notes == ["settings.json"]:
+            shutil.rmtree(out)
+        raise
 
 
 @contextmanager
