@@ -150,7 +150,7 @@ def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     kind = found["type"]
     if kind == "extra_forbidden":
         return ApiError(
-            "unknown_field", f"{param} is no field of this request; leave it out.", param
+            "unknown_field", "There is no such field here; leave out what param names.", param
         )
     field = param or "The body"
     if kind.startswith(OURS):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from data_builders.build import BuildOptions, build
 from data_builders.media import ClipFile, ClipFrame, FrameFiles, Look, Picture, Unusable
+from data_builders.mixture import MixtureEntry
 from facellava.corpus import read_faces, read_manifest
 from facellava.errors import BadMedia, BadSample
 from facellava.faces.clips import FrameReader
@@ -232,7 +233,9 @@ def test_a_dataset_of_clips_becomes_a_corpus(tmp_path):
         (clips / f"{name}.mp4").write_bytes(encoded([moved(name + shift) for shift in range(6)]))
     (clips / "4.mp4").write_bytes(encoded([], sound=True))
     options = BuildOptions(look=Look(frames=3), fold=2)
-    build([("dfew", tmp_path / "dfew")], tmp_path / "corpus", options, workers=1)
+    build(
+        [MixtureEntry(name="dfew", root=tmp_path / "dfew")], tmp_path / "corpus", options, workers=1
+    )
     records = {record.face_id: record for record in read_faces(tmp_path / "corpus")}
     assert {
         name: (record.split, record.fold, record.labels["expression"], record.media)

@@ -81,7 +81,7 @@ def test_nobody_is_in_two_splits_of_a_plan(tmp_path):
     for subject in FOLDS:
         write(tmp_path, sequence(subject, "001", 2, "5.0") | sequence(subject, "002", 2))
     drops = Drops()
-    rows = list(planned_rows("ck_plus", SOURCES["ck_plus"], tmp_path, drops, fold=10))
+    rows = list(planned_rows(SOURCES["ck_plus"], tmp_path, drops, fold=10))
     assert len(rows) == 2 * 118
     assert {row.subject for row in rows if row.split == "test"} == {
         "S034", "S053", "S063", "S073", "S083", "S093", "S105", "S115", "S129", "S139", "S160",

@@ -57,7 +57,7 @@ def test_folds_hold_the_91_actors_once():
 def test_no_actor_is_in_two_splits_of_a_plan(tmp_path):
     write(tmp_path, clips(f"{actor}_DFA_{word}_XX" for actor in FOLDS for word in ("ANG", "SAD")))
     drops = Drops()
-    rows = list(planned_rows("crema_d", SOURCES["crema_d"], tmp_path, drops, fold=2))
+    rows = list(planned_rows(SOURCES["crema_d"], tmp_path, drops, fold=2))
     assert {row.subject for row in rows if row.split == "test"} == {
         str(actor) for actor in range(1019, 1037)
     }

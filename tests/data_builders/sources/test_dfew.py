@@ -70,7 +70,7 @@ def test_the_chosen_fold_becomes_the_test_split(tmp_path):
     write(tmp_path, lists())
     write(tmp_path, {f"Clip/original/{name:05d}.mp4": str(name) for name in CLIPS})
     drops = Drops()
-    rows = planned_rows("dfew", SOURCES["dfew"], tmp_path, drops, fold=5)
+    rows = planned_rows(SOURCES["dfew"], tmp_path, drops, fold=5)
     assert [(row.key, row.split) for row in rows if row.split == "test"] == [
         ("16000", "test"), ("16001", "test"),
     ]  # fmt: skip
