@@ -26,6 +26,7 @@ from data_builders.annotate.measured import ANNOTATOR, ANNOTATOR_VERSION
 from data_builders.blend_set import write_blend_pack
 from data_builders.executors import EXECUTORS, Executor
 from data_builders.face_records import face_records
+from data_builders.finished import to_json, write_text
 from data_builders.media import DEFAULT_LOOK, Look
 from data_builders.mixture import MixtureEntry
 from data_builders.plan import jobs, planned_rows
@@ -215,7 +216,7 @@ def _open_folder(out: Path, settings: dict[str, Any]) -> bool:
     if (out / "manifest.json").is_file():
         return False
     note.parent.mkdir(parents=True, exist_ok=True)
-    _write_text(note, _json(settings))
+    write_text(note, to_json(settings))
     return True
 
 
@@ -236,7 +237,7 @@ def _build_all(
                     reports.append(report)
 
         for report in EXECUTORS[executor](unfinished(), workers):
-            _write_text(_note(out, report.name), _json(asdict(report)))
+            write_text(_note(out, report.name), to_json(asdict(report)))
             bar.update(report.rows)
             reports.append(report)
     return reports
@@ -299,16 +300,6 @@ def _finish(out: Path, manifest: dict[str, Any]) -> None:
         for path in (out / table).glob("*"):
             if f"{table}/{path.name}" not in manifest["files"]:
                 path.unlink()
-    _write_text(out / "README.md", dataset_card(manifest))
-    _write_text(out / "manifest.json", _json(manifest))
+    write_text(out / "README.md", dataset_card(manifest))
+    write_text(out / "manifest.json", to_json(manifest))
     shutil.rmtree(out / PROGRESS)
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)

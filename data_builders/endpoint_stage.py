@@ -12,7 +12,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import os
 import random
 import shutil
 import sys
@@ -30,7 +29,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from data_builders import rate_endpoint
 from data_builders.annotate import endpoint as annotate
 from data_builders.annotate.topics import DEFAULT_SHARES, Shares
-from data_builders.finished import card
+from data_builders.finished import to_json, write_card_and_manifest, write_text
 from data_builders.rate import DEFAULT_THRESHOLD, Rule, Threshold
 from data_builders.report import gathered, report_text
 from data_builders.shard import ShardReport, count_sample
@@ -183,7 +182,7 @@ def _is_open(folder: Path, manifest: Mapping[str, Any], options: AnnotateOptions
     """Whether there is something to write."""
     done = manifest.get("endpoint")
     if done is not None:
-        wanted = json.loads(_json(options.decides()))
+        wanted = json.loads(to_json(options.decides()))
         odd = [name for name, value in wanted.items() if done.get(name) != value]
         if odd:
             raise BadCorpus(
@@ -256,7 +255,7 @@ class _Shard:
         self.path = folder / WORK / faces.name
         self.note = self.path.with_suffix(".json")
         checksum = manifest["files"][f"faces/{faces.name}"]["sha256"]
-        decides = f"{checksum} {_json(options.decides())}"
+        decides = f"{checksum} {to_json(options.decides())}"
         self.fingerprint = hashlib.sha256(decides.encode()).hexdigest()
 
     def finished(self) -> ShardReport | None:
@@ -311,7 +310,7 @@ class _Shard:
                 "bytes": self.path.stat().st_size,
                 "rows": len(samples),
             }
-        _write_text(self.note, _json(asdict(report)))
+        write_text(self.note, to_json(asdict(report)))
         return report
 
 
@@ -351,16 +350,5 @@ def _finish(folder: Path, manifest: Mapping[str, Any]) -> None:
     for path in (folder / "samples").glob("*"):
         if f"samples/{path.name}" not in manifest["files"]:
             path.unlink()
-    _write_text(folder / "README.md", card(manifest))
-    _write_text(folder / "manifest.json", _json(manifest))
+    write_card_and_manifest(folder, manifest)
     shutil.rmtree(folder / WORK)
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
