@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -36,7 +36,7 @@ from data_builders.report import dataset_card, gathered, report_text, summary
 from data_builders.shard import ShardJob, ShardReport, ShardSettings
 from data_builders.sources import SOURCES, find_source
 from facellava import __version__
-from facellava.corpus import CORPUS_VERSION, TABLES, read_manifest, sha256
+from facellava.corpus import CORPUS_VERSION, SPLITS, TABLES, read_manifest, sha256
 from facellava.errors import BadCorpus, BadSample, FacellavaError
 
 __all__ = ["build", "face_records", "summary", "write_blend_pack"]
@@ -44,6 +44,8 @@ __all__ = ["build", "face_records", "summary", "write_blend_pack"]
 SHARD_ROWS: Final = 512
 SELF_BLENDS: Final = ("celeba", "real_fake_faces")
 PROGRESS: Final = ".progress"
+# Settings that corpora of before do not name, with what those were built with.
+YOUNGER_SETTINGS: Final[Mapping[str, Any]] = {"splits": None, "drawn": False}
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +60,12 @@ class BuildOptions:
         self_blends: sources whose real faces are also blended into themselves.
         threshold: ratings below which a sample is not kept.
         look: how clips are looked at.
-        fold: of sources with folds: the one that becomes the split "test".
+        fold: of sources with folds: the one that becomes the split "test"; none where None.
         shard_rows: raw faces in a shard.
         measured: write the samples from measurements; without, an endpoint writes them afterwards.
+        splits: only rows of these are built from; all where None.
+        drawn: the limit's rows are drawn evenly by the seed, as many of each fold where there are
+            folds; without, they are the first.
     """
 
     seed: int = 0
@@ -68,9 +73,11 @@ class BuildOptions:
     self_blends: Sequence[str] = SELF_BLENDS
     threshold: Threshold = DEFAULT_THRESHOLD
     look: Look = DEFAULT_LOOK
-    fold: int = 1
+    fold: int | None = 1
     shard_rows: int = SHARD_ROWS
     measured: bool = True
+    splits: tuple[str, ...] | None = None
+    drawn: bool = False
 
     def __post_init__(self) -> None:
         for name in self.self_blends:
@@ -79,6 +86,10 @@ class BuildOptions:
             raise BadSample(f"The limit is {self.limit}; it must be at least 1.")
         if self.shard_rows < 1:
             raise BadSample(f"A shard of {self.shard_rows} rows cannot be; give at least 1.")
+        if self.splits is not None and not set() < {*self.splits} <= {*SPLITS}:
+            raise BadSample(
+                f"The splits are {list(self.splits)}; give one or more of {', '.join(SPLITS)}."
+            )
 
     def of_source(self, name: str) -> ShardSettings:
         """What the shards of one source are built with."""
@@ -124,6 +135,7 @@ def build(
         "limits": {entry.name: entry.limit for entry in sources if entry.limit is not None},
         **asdict(options),
         "self_blends": sorted(options.self_blends),
+        "splits": None if options.splits is None else sorted({*options.splits}),
         "code_version": __version__,
         "annotator": f"{ANNOTATOR} {ANNOTATOR_VERSION}" if options.measured else None,
     }
@@ -140,7 +152,9 @@ def build(
                 drops[entry.name],
                 fold=options.fold,
                 weight=entry.weight,
+                splits=options.splits,
                 limit=min(filter(None, (entry.limit, options.limit)), default=None),
+                seed=options.seed if options.drawn else None,
             ),
             out,
             options.of_source(entry.name),
@@ -154,8 +168,9 @@ def build(
             drops[_source_of(report)].merge(report.drops)
         manifest = _manifest(settings, reports, drops)
         if not manifest["files"]:
+            of = f" of the split {' or '.join(options.splits)}" if options.splits else ""
             raise BadCorpus(
-                "Not one usable face was found; look at the folders given and try again."
+                f"Not one usable face{of} was found; look at the folders given and try again."
             )
         _finish(out, manifest)
     tqdm.write(report_text(manifest), file=sys.stderr)
@@ -207,8 +222,9 @@ def _open_folder(out: Path, settings: dict[str, Any]) -> bool:
         raise BadCorpus(f"'{out}' holds other files; give a new folder for the corpus.")
     else:
         found = settings
+    found = {**YOUNGER_SETTINGS, **(found or {})}
     if found != settings:
-        odd = [name for name in settings if (found or {}).get(name) != settings[name]]
+        odd = [name for name in settings if found.get(name) != settings[name]]
         raise BadCorpus(
             f"'{out}' holds a corpus built with other settings ({', '.join(odd)}); give another "
             "folder, or delete this one."

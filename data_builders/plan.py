@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import heapq
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -24,42 +28,92 @@ def planned_rows(
     root: Path,
     drops: Drops,
     *,
-    fold: int = 1,
+    fold: int | None = 1,
     weight: float = 1.0,
+    splits: Collection[str] | None = None,
     limit: int | None = None,
+    seed: int | None = None,
 ) -> Iterator[RawFace]:
     """The rows of a source that a corpus is made of, in the source's order.
 
     Args:
         source: the dataset.
         root: its folder.
-        drops: counts what is left out.
-        fold: of a source with folds: the one whose rows become the split "test".
+        drops: counts the rows that cannot be used, not those that nobody asked for.
+        fold: of a source with folds: the one whose rows become the split "test"; none where None.
         weight: the share of the rows that is taken (`data_builders.mixture.is_taken`).
-        limit: at most so many rows of each split.
+        splits: rows of others are only looked at for what they share with these.
+        limit: at most so many rows of each split; the first where `seed` is None.
+        seed: draws the limit's rows evenly, as many of each fold where there are folds. A greater
+            limit draws the same rows and more.
 
     Raises:
         BadCorpus: another layout.
         BadSample: the source has no such fold.
     """
-    if source.folds and not 1 <= fold <= source.folds:
+    if source.folds and fold is not None and not 1 <= fold <= source.folds:
         raise BadSample(f"{source.title} has the folds 1 to {source.folds}, and no fold {fold}.")
     if not root.exists():
         raise BadCorpus(f"{source.title}: there is no '{root}'; expected {source.layout}.")
-    counts: dict[str, int] = {}
+    rows = _sound_rows(source, root, drops, fold, weight, splits)
+    if limit is None:
+        yield from rows
+    elif seed is None:
+        yield from _first(rows, limit)
+    else:
+        yield from _drawn(rows, limit, seed)
+
+
+def _sound_rows(
+    source: Source,
+    root: Path,
+    drops: Drops,
+    fold: int | None,
+    weight: float,
+    splits: Collection[str] | None,
+) -> Iterator[RawFace]:
+    """Rows of the splits and the share that are taken, without those that have a fault."""
     with _Seen() as seen:
         for row in source.rows(root, drops):
-            if source.folds and row.fold == fold:
+            if source.folds and fold is not None and row.fold == fold:
                 row = replace(row, split="test")
             reason = seen.fault(row, check_subject=not source.people_cross_splits)
+            if splits is not None and row.split not in splits:
+                continue
             if reason:
                 drops.add(reason, row.key)
-                continue
-            if not is_taken(row.key, weight):
-                continue
-            counts[row.split] = counts.get(row.split, 0) + 1
-            if limit is None or counts[row.split] <= limit:
+            elif is_taken(row.key, weight):
                 yield row
+
+
+def _first(rows: Iterable[RawFace], limit: int) -> Iterator[RawFace]:
+    counts: dict[str, int] = {}
+    for row in rows:
+        counts[row.split] = counts.get(row.split, 0) + 1
+        if counts[row.split] <= limit:
+            yield row
+
+
+def _drawn(rows: Iterable[RawFace], limit: int, seed: int) -> Iterator[RawFace]:
+    """Of each fold or split the rows whose hashes with the seed are smallest, in their order.
+
+    No more rows are held than are drawn: a row of a pack carries its picture.
+    """
+    drawn: dict[int | str, list[tuple[int, int, RawFace]]] = {}
+    for place, row in enumerate(rows):
+        # The greatest hash is the first of its heap, and two places are never the same.
+        entry = (-_hash(seed, row.key), place, row)
+        heap = drawn.setdefault(row.fold or row.split, [])
+        if len(heap) < limit:
+            heapq.heappush(heap, entry)
+        else:
+            heapq.heappushpop(heap, entry)
+    for _, _, row in sorted(chain.from_iterable(drawn.values()), key=itemgetter(1)):
+        yield row
+
+
+def _hash(seed: int, key: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest())
 
 
 def jobs(

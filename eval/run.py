@@ -1,152 +1,201 @@
-"""A benchmark's faces through the chat answer, and what comes out beside the simplest answer.
+"""Faces through an engine into a file of answers, and back out as items that can be scored.
 
-Every face is asked the task's one canonical question; the verdict is read from the words that a
-user would see, by the strict parser. Nothing is asked of the model that a user could not ask.
+Every face is asked the protocol's one question; the verdict is read from the words that a user
+would see. Our own grammar is read strictly; where a text does not follow it, the lenient parser
+looks for one clear statement, and how often that was needed is reported.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from tqdm import tqdm
 
-from eval.benchmarks import Benchmark
-from eval.served import ServedModel
-from facellava.answer import Answer
-from facellava.errors import BadCorpus, FacellavaError
-from facellava.predictor import FaceLlava
+from eval.answers import AnswerFile, Reply, read_answers
+from eval.engines import Engine
+from eval.items import Item
+from eval.protocols import Protocol, age_group
+from facellava.corpus import read_faces, read_manifest, sha256
+from facellava.errors import BadCorpus, FacellavaError, UnreadableAnswer
 from facellava.records import FaceRecord
-from facellava.tasks import TASKS
+from facellava.tasks import parse_answer
+from facellava.tasks.closed_question import PromptStyle, question_in
+from facellava.tasks.prose import read_prose
+from facellava.tasks.task import Verdict
 
-logger = logging.getLogger(__name__)
-
-BATCH = 64
-FAILURE_RULE = (
-    "an unreadable answer counts as wrong (accuracy, recall, CS5, each attribute), stands at "
-    "probability 0.5 for the AUC, and is left out of the MAE"
-)
+_QUOTED: Final = 60
 
 
-@dataclass
-class Tally:
-    """What is kept of the answers: all that scoring needs, and nothing of the pictures."""
+@dataclass(frozen=True)
+class FacesTable:
+    """A corpus folder that holds the faces of a protocol.
 
-    truth: list[Any] = field(default_factory=list)
-    given: list[Any] = field(default_factory=list)
-    tables: list[dict[str, float]] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    claims: Counter[str] = field(default_factory=Counter)
-    claims_an_answer: list[int] = field(default_factory=list)
-
-    def add(self, truth: Any, answer: Answer, task: str) -> None:
-        """Count one answer; the right words under another task's lead are no answer."""
-        readable = answer.task == task
-        self.truth.append(truth)
-        self.given.append(answer.label if readable else None)
-        self.tables.append(answer.raw if readable else {})
-        self.texts.append(answer.text)
-        self.claims.update(item.verdict for item in answer.evidence)
-        self.claims_an_answer.append(len({item.claim for item in answer.evidence}))
-
-
-def evaluate(
-    benchmark: Benchmark,
-    records: Iterable[FaceRecord],
-    model: FaceLlava | ServedModel,
-    *,
-    count: int | None = None,
-    explanations: bool = False,
-) -> tuple[dict[str, Any], Tally]:
-    """Ask about every labelled face and score the answers.
-
-    Args:
-        records: the benchmark's faces table; faces without its label are passed over.
-        model: what answers.
-        count: how many faces there are, for the progress bar.
-        explanations: report the claims' verdicts too.
-
-    Returns:
-        The report that goes to JSON, and the answers.
-
-    Raises:
-        BadCorpus: no face carries the benchmark's label.
+    Attributes:
+        folder: of the corpus.
+        fold: ask about this fold only; None for all.
     """
-    tally = Tally()
-    question = TASKS[benchmark.task].canonical_question
-    labelled = (
-        (record, benchmark.label(record.labels))
-        for record in records
-        if benchmark.label(record.labels) is not None
-    )
-    with tqdm(total=count, unit="face", desc=benchmark.name) as bar:
-        for part in _batches(labelled):
-            faces = [record.faces()[0] for record, _ in part]
-            answers = model.ask_many(faces, [question] * len(faces))
-            for (_, truth), answer in zip(part, answers, strict=True):
-                tally.add(truth, answer, benchmark.task)
-            bar.update(len(part))
-    if not tally.truth:
-        raise BadCorpus(f"No face carries a label for {benchmark.name}; give its own data file.")
-    return report(benchmark, tally, explanations=explanations), tally
+
+    folder: Path
+    fold: int | None = None
+
+    @property
+    def data_sha256(self) -> str:
+        """Of its manifest, which holds the checksums of the rest."""
+        read_manifest(self.folder)
+        return sha256(self.folder / "manifest.json")
+
+    def records(self, protocol: Protocol) -> Iterator[FaceRecord]:
+        """The faces that have part in the protocol, in the table's order.
+
+        Raises:
+            BadCorpus: a damaged table.
+        """
+        for record in read_faces(self.folder, protocol.split):
+            if protocol.folds and (record.fold is None or self.fold not in (None, record.fold)):
+                continue
+            if protocol.truth(record) is not None:
+                yield record
 
 
-def report(benchmark: Benchmark, tally: Tally, *, explanations: bool) -> dict[str, Any]:
-    """The figures of the answers beside those of the best constant answer."""
-    simplest = benchmark.simplest(tally.truth)
-    n = len(tally.truth)
-    found: dict[str, Any] = {
-        "benchmark": benchmark.name,
-        "n": n,
-        "parse_failures": sum(given is None for given in tally.given),
-        "failure_rule": FAILURE_RULE,
-        "metrics": _clean(benchmark.measure(tally.truth, tally.given, tally.tables)),
-        "baseline": _clean(benchmark.measure(tally.truth, [simplest] * n, [{}] * n)),
-        "baseline_answer": simplest,
+def answers_path(run: Path, protocol: Protocol) -> Path:
+    """Where a run keeps the answers of a protocol."""
+    return run / "answers" / f"{protocol.key.replace('/', '__')}.jsonl"
+
+
+def head_of(
+    protocol: Protocol, table: FacesTable, engine: Engine, prompt: PromptStyle
+) -> dict[str, Any]:
+    """What decides the answers of a protocol."""
+    return {
+        "protocol": protocol.key,
+        "question": question_in(prompt, protocol.task, protocol.labels),
+        "data_sha256": table.data_sha256,
+        "fold": table.fold,
+        "engine": {**engine.describe(), "prompt": prompt},
     }
-    if explanations:
-        kinds = ("supported", "contradicted", "unmeasurable")
-        found["claims"] = {kind: tally.claims[kind] for kind in kinds}
-        found["claims"]["distinct_per_answer"] = round(sum(tally.claims_an_answer) / n, 3)
-    return found
 
 
-def write_report(found: dict[str, Any], path: Path) -> None:
-    """Write the report as JSON, whole or not at all.
+def ask_all(
+    protocol: Protocol,
+    table: FacesTable,
+    engine: Engine,
+    path: Path,
+    *,
+    prompt: PromptStyle = "question",
+) -> int:
+    """Ask about every face that has no answer yet; returns how many were asked now.
 
     Raises:
-        FacellavaError: the file cannot be written.
+        BadCorpus: no face has part in the protocol.
+        FacellavaError: `path` holds answers of another run, or the engine stops; what was answered
+            before stays.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", "utf-8")
-        partial.replace(path)
-    except OSError as error:
+    head = head_of(protocol, table, engine, prompt)
+    asked, count = 0, sum(1 for _ in table.records(protocol))
+    if not count:
+        raise BadCorpus(
+            f"No face of '{table.folder}' has part in {protocol.key}; give the dataset of "
+            f"{protocol.title}."
+        )
+    with AnswerFile(path, head) as file:
+        done = file.replies.keys()
+        waiting = (record for record in table.records(protocol) if record.face_id not in done)
+        with tqdm(total=count, initial=len(done), unit="face", desc=protocol.key) as bar:
+            while part := list(islice(waiting, engine.batch)):
+                file.append(engine.ask(part, head["question"]))
+                asked += len(part)
+                bar.update(len(part))
+    return asked
+
+
+def items_of(protocol: Protocol, table: FacesTable, path: Path) -> list[Item]:
+    """The answers beside the truth, in the table's order.
+
+    Raises:
+        FacellavaError: the answers are of another protocol or other data, or some are missing.
+    """
+    head, replies = read_answers(path)
+    for name, wanted in (("protocol", protocol.key), ("data_sha256", table.data_sha256)):
+        if head.get(name) != wanted:
+            raise FacellavaError(
+                f"'{path}' holds answers to another {name} ({head.get(name)}), not to {wanted}; "
+                "score it with its own."
+            )
+    items, missing = [], 0
+    for record in table.records(protocol):
+        reply = replies.get(record.face_id)
+        if reply is None:
+            missing += 1
+        else:
+            items.append(item_of(protocol, record, reply))
+    if missing or not items:
         raise FacellavaError(
-            f"'{path}' cannot be written; give --json a file in a folder that is writable."
-        ) from error
-    finally:
-        # A rest after a failure; beneath something that is no folder there is none.
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+            f"'{path}' lacks answers about {missing} faces; run the evaluation again, it asks about "
+            "those only."
+        )
+    return items
 
 
-def _clean(metrics: dict[str, float]) -> dict[str, float | None]:
-    """Four places; JSON has no NaN, so a figure that cannot be had is null."""
-    return {k: None if math.isnan(v) else round(v, 4) for k, v in metrics.items()}
+def item_of(protocol: Protocol, record: FaceRecord, reply: Reply) -> Item:
+    """One face with its truth and what was read from its answer."""
+    given, problem, strict = _read(protocol, reply)
+    return Item(
+        face_id=record.face_id,
+        truth=protocol.truth(record),
+        given=given,
+        text=reply.text,
+        problem=problem,
+        strict=strict,
+        table=reply.table if given is not None else {},
+        calibrated=reply.calibrated if given is not None else {},
+        claims=reply.claims,
+        fold=record.fold if protocol.folds else None,
+        subject=record.subject,
+        groups=groups_of(record),
+    )
 
 
-def _batches(
-    rows: Iterator[tuple[FaceRecord, Any]],
-) -> Iterator[Sequence[tuple[FaceRecord, Any]]]:
-    while part := list(islice(rows, BATCH)):
-        yield part
+def _read(protocol: Protocol, reply: Reply) -> tuple[Any, str, bool]:
+    """The verdict in the truth's form, why there is none, and whether it is our grammar."""
+    if reply.problem:
+        return None, reply.problem, False
+    try:
+        verdict: Verdict = parse_answer(reply.text)
+        strict = True
+    except UnreadableAnswer:
+        strict = False
+        try:
+            verdict = read_prose(protocol.task, reply.text)
+        except UnreadableAnswer as error:
+            return None, _reason(error), False
+    if verdict.task != protocol.task:
+        return None, f"answered as {verdict.task}", strict
+    given = protocol.given(verdict.label)
+    return given, "" if given is not None else "not a label of the protocol", strict
+
+
+def _reason(error: UnreadableAnswer) -> str:
+    """The kind of failure, without the words that were quoted."""
+    return str(error).partition(":")[0][:_QUOTED].rstrip(".")
+
+
+def groups_of(record: FaceRecord) -> dict[str, str]:
+    """What the dataset says about the person and the picture, to slice by; nothing is guessed."""
+    labels, people = record.labels, record.demographics
+    groups = {name: str(people[name]) for name in ("gender", "race", "skin_tone") if name in people}
+    if "age_group" in people:
+        groups["age"] = str(people["age_group"])
+    elif "age" in labels:
+        groups["age"] = age_group(int(labels["age"]))
+    attributes: Mapping[str, bool] = labels.get("attributes") or {}
+    if "male" in attributes and "gender" not in groups:
+        groups["gender"] = "male" if attributes["male"] else "female"
+    if "young" in attributes and "age" not in groups:
+        groups["age"] = "young" if attributes["young"] else "not young"
+    return groups | {
+        name: str(labels[name]) for name in ("method", "blend_ratio") if name in labels
+    }

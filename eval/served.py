@@ -10,13 +10,15 @@ from typing import Any, Final
 import openai
 
 from facellava.answer import Answer, read_answer, verdict_of
-from facellava.conversation import Turn, face_conversation
+from facellava.conversation import PLACEHOLDER_OF, Turn, face_conversation
 from facellava.errors import FacellavaError
 from facellava.faces import Face
 from facellava.faces.face_png import data_url, to_png
 
 AT_ONCE: Final = 16  # requests under way; the server batches them
 SECONDS: Final = 300.0
+# A faces table keeps a clip's frames and not their times, and nothing is read off the times.
+FRAMES_A_SECOND: Final = 25.0
 
 
 class ServedModel:
@@ -48,13 +50,15 @@ class ServedModel:
 
     def ask_many(
         self,
-        faces: Sequence[Face],
+        faces: Sequence[Face | Sequence[Face]],
         questions: Sequence[str],
         histories: Sequence[Sequence[Turn]] | None = None,
         *,
         probabilities: bool = True,
     ) -> list[Answer]:
-        """One question a face, many under way at once; see `FaceLlava.ask_many`.
+        """One question a face or clip, many under way at once; see `FaceLlava.ask_many`.
+
+        The server takes no more frames of a clip than its model was made for.
 
         Raises:
             FacellavaError: the server refuses, or does not answer.
@@ -68,12 +72,18 @@ class ServedModel:
             return [each.result() for each in asked]
 
     def _ask(
-        self, face: Face, question: str, history: Sequence[Turn], probabilities: bool
+        self,
+        face: Face | Sequence[Face],
+        question: str,
+        history: Sequence[Turn],
+        probabilities: bool,
     ) -> Answer:
-        url = data_url(to_png(face), clip=False)
+        clip = isinstance(face, Sequence)
+        seconds = [n / FRAMES_A_SECOND for n in range(len(face))] if clip else None
+        url = data_url(to_png(face, seconds), clip=clip)
         messages: list[Any] = [
             {**message, "content": _openai_content(message["content"], url)}
-            for message in face_conversation("image", question, history)
+            for message in face_conversation("video" if clip else "image", question, history)
         ]
         try:
             reply = self.client.chat.completions.create(
@@ -90,11 +100,13 @@ class ServedModel:
 
 
 def _openai_content(content: Any, url: str) -> Any:
-    """Our parts as OpenAI's: the photo's place becomes its address."""
+    """Our parts as OpenAI's: the place of the photo or the clip becomes its address."""
     if isinstance(content, str):
         return content
     return [
-        {"type": "image_url", "image_url": {"url": url}} if part["type"] == "image" else part
+        {"type": f"{part['type']}_url", f"{part['type']}_url": {"url": url}}
+        if part["type"] in PLACEHOLDER_OF
+        else part
         for part in content
     ]
 

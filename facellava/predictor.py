@@ -8,7 +8,7 @@ answer = model.ask("photo.jpg", "How old is she?")[0]
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from threading import Event, Thread
@@ -29,7 +29,7 @@ from facellava.faces.photo import PhotoSource
 from facellava.label_scorer import LabelScorer
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
-from facellava.tasks import TASKS, Verdict, find_task
+from facellava.tasks import TASKS, Verdict, find_task, has_whole_lead
 
 MAX_NEW_TOKENS = 320
 # As many as the longest clips that the embedded model was trained on.
@@ -127,6 +127,7 @@ class FaceLlava:
         histories: Sequence[Sequence[Turn]] | None = None,
         *,
         probabilities: bool = True,
+        label_only: bool = False,
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> list[Answer]:
         """One question a face (or clip), answered as one batch, greedily.
@@ -136,12 +137,13 @@ class FaceLlava:
             questions: as many.
             histories: earlier turns of each.
             probabilities: score the labels too; evaluation that needs words only can do without.
+            label_only: end each prose answer with its verdict, before the reasons.
             max_new_tokens: answers longer than this are cut and then unreadable.
         """
         if not faces:
             return []
         conversations = self._conversations(faces, questions, histories)
-        texts = self._generate(conversations, faces, max_new_tokens)
+        texts = self._generate(conversations, faces, max_new_tokens, label_only)
         verdicts = [verdict_of(text) for text in texts]
         tables: list[dict[str, float]] = [{} for _ in texts]
         if probabilities:
@@ -174,9 +176,12 @@ class FaceLlava:
         failures: list[BaseException] = []
         left = Event()
 
+        def reader_left(input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
+            return torch.full((input_ids.shape[0],), left.is_set(), device=input_ids.device)
+
         def write() -> None:
             try:
-                self._run_generate(encoded, MAX_NEW_TOKENS, streamer, left)
+                self._run_generate(encoded, MAX_NEW_TOKENS, [reader_left], streamer)
             except BaseException as error:  # handed to the reader below, never lost
                 failures.append(error)
                 streamer.end()
@@ -231,11 +236,22 @@ class FaceLlava:
         conversations: Sequence[Sequence[Message]],
         faces: Sequence[FaceItem],
         max_new_tokens: int,
+        label_only: bool,
     ) -> list[str]:
         encoded = self._encode(conversations, faces)
-        ids = self._run_generate(encoded, max_new_tokens, None)
-        answers = ids[:, encoded["input_ids"].shape[1] :]
-        texts: list[str] = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
+        start = encoded["input_ids"].shape[1]
+
+        def verdict_is_said(input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
+            said = [has_whole_lead(text) for text in self._texts(input_ids, start)]
+            return torch.tensor(said, device=input_ids.device)
+
+        stops = [verdict_is_said] if label_only else []
+        return self._texts(self._run_generate(encoded, max_new_tokens, stops), start)
+
+    def _texts(self, ids: torch.Tensor, start: int) -> list[str]:
+        texts: list[str] = self.processor.tokenizer.batch_decode(
+            ids[:, start:], skip_special_tokens=True
+        )
         return [text.strip() for text in texts]
 
     def _encode(
@@ -256,19 +272,15 @@ class FaceLlava:
         self,
         encoded: Mapping[str, torch.Tensor],
         max_new_tokens: int,
-        streamer: TextIteratorStreamer | None,
-        left: Event | None = None,
+        stops: Sequence[Callable[..., torch.Tensor]],
+        streamer: TextIteratorStreamer | None = None,
     ) -> torch.Tensor:
-        def reader_left(input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
-            gone = left is not None and left.is_set()
-            return torch.full((input_ids.shape[0],), gone, device=input_ids.device)
-
         ids: torch.Tensor = self.model.generate(
             **encoded,
             do_sample=False,
             max_new_tokens=max_new_tokens,
             streamer=streamer,
-            stopping_criteria=StoppingCriteriaList([reader_left]),
+            stopping_criteria=StoppingCriteriaList(stops),
             pad_token_id=self.processor.tokenizer.pad_token_id,
             eos_token_id=self.processor.tokenizer.eos_token_id,
         )

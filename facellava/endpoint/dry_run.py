@@ -111,6 +111,17 @@ class DryRun:
                 self.estimate.answered += 1
         return example if found is None else found
 
+    def count_text(self, messages: Sequence[Message], example: str) -> None:
+        """Count a request for free text, whose reply is about as long as the example."""
+        request = request_of(self.settings, messages, None)
+        if request.key in self._seen:
+            return
+        self._seen.add(request.key)
+        if self._cache.reply(request.key, 0) is None:
+            self.estimate.add(request, example, self.settings.max_tokens, self._price)
+        else:
+            self.estimate.answered += 1
+
     def _cached(self, request: Request, schema: type[Form]) -> Form | Failure | None:
         """What the attempts so far led to; None where the next one would be sent."""
         found: Form | Failure | None = None

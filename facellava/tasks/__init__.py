@@ -31,6 +31,7 @@ __all__ = [
     "ask_for_json",
     "closed_set_words",
     "find_task",
+    "has_whole_lead",
     "parse_answer",
     "parse_json",
     "parse_prose",
@@ -89,6 +90,11 @@ def parse_answer(text: str) -> Verdict:
     if not text:
         raise UnreadableAnswer("The answer is empty.")
     return parse_json(text) if text.startswith("{") else parse_prose(text)
+
+
+def has_whole_lead(text: str) -> bool:
+    """Whether a prose answer that is still being written has said its verdict."""
+    return _LEAD.match(text.lstrip()) is not None
 
 
 def parse_prose(text: str) -> Verdict:

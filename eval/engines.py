@@ -1,0 +1,274 @@
+"""What can be asked: the model in this process, a facellava server, any OpenAI-compatible endpoint.
+
+All are asked the same question about the same canonical crops, and all answers are read by the same
+parsers. An endpoint that is no facellava sees pictures and words only, and gives no probabilities.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Coroutine, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Protocol, Self, TypeVar
+
+from eval.answers import Reply
+from eval.served import ServedModel
+from facellava.answer import Answer
+from facellava.corpus import sha256
+from facellava.endpoint import (
+    Budget,
+    DryRun,
+    Endpoint,
+    EndpointCache,
+    EndpointSettings,
+    Failure,
+    Message,
+    Prices,
+    message,
+)
+from facellava.errors import BadCheckpoint
+from facellava.faces import Face
+from facellava.predictor import FaceLlava
+from facellava.records import FaceRecord
+
+LOCAL_BATCH: Final = 64
+ENDPOINT_BATCH: Final = 256
+ENDPOINT_FRAMES: Final = 8  # of a clip, as the paper shows its baselines
+_PLACES: Final = 6
+
+T = TypeVar("T")
+
+
+class Engine(Protocol):
+    """Answers one question about many faces."""
+
+    batch: int
+    """How many faces it likes at once."""
+
+    def describe(self) -> dict[str, Any]:
+        """What decides its answers: kind, name, weights_sha256, label_only and more."""
+
+    def ask(self, records: Sequence[FaceRecord], question: str) -> list[Reply]:
+        """A reply a face, in their order.
+
+        Raises:
+            FacellavaError: it cannot be asked any more.
+        """
+
+
+class ModelEngine:
+    """A checkpoint in this process.
+
+    Args:
+        folder: of the checkpoint.
+        label_only: end each answer with its verdict.
+
+    Raises:
+        BadCheckpoint: it cannot be loaded.
+    """
+
+    batch = LOCAL_BATCH
+
+    def __init__(self, folder: Path, *, label_only: bool = False) -> None:
+        self.folder, self.label_only = folder, label_only
+        self.model = FaceLlava.load(folder)
+
+    def describe(self) -> dict[str, Any]:
+        """See :class:`Engine`."""
+        return {
+            "kind": "model",
+            "name": self.folder.name,
+            "weights_sha256": weights_sha256(self.folder),
+            "label_only": self.label_only,
+        }
+
+    def ask(self, records: Sequence[FaceRecord], question: str) -> list[Reply]:
+        """See :class:`Engine`."""
+        answers = self.model.ask_many(
+            [_item(record) for record in records],
+            [question] * len(records),
+            label_only=self.label_only,
+        )
+        return [_reply(record, answer) for record, answer in zip(records, answers, strict=True)]
+
+
+class ServedEngine:
+    """Our own server: faces travel with their landmarks, probabilities come back."""
+
+    batch = LOCAL_BATCH
+
+    def __init__(self, served: ServedModel) -> None:
+        self.served = served
+
+    def describe(self) -> dict[str, Any]:
+        """See :class:`Engine`."""
+        return {
+            "kind": "served",
+            "name": self.served.model,
+            "weights_sha256": None,
+            "label_only": False,
+        }
+
+    def ask(self, records: Sequence[FaceRecord], question: str) -> list[Reply]:
+        """See :class:`Engine`."""
+        items = [_item(record) for record in records]
+        answers = self.served.ask_many(items, [question] * len(records))
+        return [_reply(record, answer) for record, answer in zip(records, answers, strict=True)]
+
+
+class EndpointEngine:
+    """Any model behind an OpenAI-compatible API. Use it as a context.
+
+    Args:
+        settings: address, model, key, pace.
+        cache: file of all replies, so that nothing is paid for twice.
+        prices: dollars by model.
+        max_cost: dollars that all runs on the cache may spend together; None for no limit.
+    """
+
+    batch = ENDPOINT_BATCH
+
+    def __init__(
+        self,
+        settings: EndpointSettings,
+        cache: Path,
+        prices: Prices,
+        max_cost: float | None = None,
+    ) -> None:
+        self.settings, self.path = settings, cache
+        self.prices, self.max_cost = prices, max_cost
+
+    def __enter__(self) -> Self:
+        self._cache = EndpointCache(self.path)
+        self._runner = asyncio.Runner()
+        try:
+            budget = Budget(self.prices, self.max_cost, self._cache.spent())
+            self._endpoint = self._run(_opened(self.settings, self._cache, budget))
+        except BaseException:
+            self._runner.close()
+            self._cache.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._run(self._endpoint.aclose())
+        finally:
+            self._runner.close()
+            self._cache.close()
+
+    def describe(self) -> dict[str, Any]:
+        """See :class:`Engine`."""
+        return {
+            "kind": "endpoint",
+            "name": self.settings.model,
+            "weights_sha256": None,
+            "label_only": False,
+            "parameters": dict(self.settings.parameters),
+            "max_tokens": self.settings.max_tokens,
+        }
+
+    def ask(self, records: Sequence[FaceRecord], question: str) -> list[Reply]:
+        """See :class:`Engine`.
+
+        Raises:
+            EndpointStopped: no money is left, the key is refused, or patience is at its end.
+        """
+        return self._run(self._ask(records, question))
+
+    def spent(self) -> Mapping[str, float]:
+        """Dollars by model, of all runs on the cache."""
+        return {name: totals.dollars for name, totals in self._cache.totals().items()}
+
+    async def _ask(self, records: Sequence[FaceRecord], question: str) -> list[Reply]:
+        async def one(record: FaceRecord) -> Reply:
+            found = await self._endpoint.ask_text(messages_about(record, question))
+            if isinstance(found, Failure):
+                return Reply(record.face_id, "", problem=found.reason)
+            return Reply(record.face_id, found.strip())
+
+        return list(await asyncio.gather(*(one(record) for record in records)))
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(work)
+
+
+async def _opened(settings: EndpointSettings, cache: EndpointCache, budget: Budget) -> Endpoint:
+    return Endpoint(settings, cache, budget)
+
+
+class DryEngine:
+    """Counts what an endpoint would be asked and what it would cost; sends nothing."""
+
+    batch = ENDPOINT_BATCH
+
+    def __init__(self, dry: DryRun) -> None:
+        self.dry = dry
+
+    def describe(self) -> dict[str, Any]:
+        """See :class:`Engine`."""
+        return {"kind": "dry run", "name": self.dry.settings.model}
+
+    def ask(self, records: Sequence[FaceRecord], question: str) -> list[Reply]:
+        """See :class:`Engine`; the texts are empty."""
+        for record in records:
+            self.dry.count_text(messages_about(record, question), EXAMPLE_ANSWER)
+        return [Reply(record.face_id, "", problem="dry run") for record in records]
+
+
+EXAMPLE_ANSWER: Final = (
+    "Expression: happiness. The corners of the mouth are pulled up and the cheeks are raised, "
+    "which narrows the eyes; the brows are relaxed."
+)
+"""An answer of the usual length, for estimates."""
+
+
+def messages_about(record: FaceRecord, question: str) -> list[Message]:
+    """The face, or frames spread over its clip, and the question, as any endpoint takes them."""
+    count = len(record.frames)
+    places = sorted({round(n * (count - 1) / max(ENDPOINT_FRAMES - 1, 1))
+                     for n in range(ENDPOINT_FRAMES)})  # fmt: skip
+    return [message(question, [record.frames[place] for place in places if place < count])]
+
+
+def weights_sha256(folder: Path) -> str:
+    """One checksum for all weights of a checkpoint folder.
+
+    Raises:
+        BadCheckpoint: it holds no safetensors.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise BadCheckpoint(f"'{folder}' holds no safetensors; give a checkpoint folder.")
+    if len(files) == 1:
+        return sha256(files[0])
+    return hashlib.sha256("".join(sha256(path) for path in files).encode()).hexdigest()
+
+
+def _item(record: FaceRecord) -> Face | list[Face]:
+    faces = record.faces()
+    return faces[0] if record.media == "image" else faces
+
+
+def _reply(record: FaceRecord, answer: Answer) -> Reply:
+    return Reply(
+        face_id=record.face_id,
+        text=answer.text,
+        table=_rounded(answer.raw),
+        calibrated=_rounded(answer.calibrated),
+        claims=tuple(
+            {"claim": item.claim, "regions": list(item.regions), "verdict": item.verdict}
+            for item in answer.evidence
+        ),
+    )
+
+
+def _rounded(table: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, _PLACES) for name, value in table.items()}

@@ -1,0 +1,144 @@
+"""From answers to figures: everything that a report shows, as one table that other programs read."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from eval import calibration, fairness, figures
+from eval.items import Item
+from eval.protocols import Protocol
+from eval.run import FacesTable, items_of
+from eval.run_folder import RunFolder, read_json, write_json
+from eval.seen import seen_in_training
+from facellava.corpus import read_manifest
+
+VERSION: Final = 1
+EXTRAS: Final = ("claims", "faithfulness", "judged")
+WORST: Final = 12
+_PLACES: Final = 4
+
+
+def score_run(run: RunFolder) -> dict[str, Any]:
+    """Score every protocol of a run from its files, and write results.json; no model is needed.
+
+    Raises:
+        FacellavaError: answers are missing, or of other data or another protocol.
+    """
+    facts = run.facts()
+    found: dict[str, Any] = {
+        "version": VERSION,
+        "made": facts["made"],
+        "engine": facts["engine"],
+        "settings": facts["settings"],
+        "protocols": {},
+    }
+    for key, (protocol, table) in run.protocols().items():
+        items = items_of(protocol, table, run.answers(protocol))
+        block = score(protocol, items)
+        block["data_sha256"] = table.data_sha256
+        block["left_out"] = _left_out(table)
+        block["fold"] = table.fold
+        block["trained_on"] = seen_in_training(protocol, facts.get("training"), table.fold)
+        for name in EXTRAS:
+            path = run.extra(protocol, name)
+            block[name] = read_json(path) if path.is_file() else None
+        found["protocols"][key] = block
+    found = clean(found)
+    write_json(run.path / "results.json", found)
+    return found
+
+
+def score(protocol: Protocol, items: Sequence[Item]) -> dict[str, Any]:
+    """The figures of one protocol's answers.
+
+    Raises:
+        BadSample: there are no items.
+    """
+    scorer = figures.Scorer(protocol, items)
+    answer, simplest = figures.majority(protocol, items)
+    by_fold, mean_over_folds = figures.folds(protocol, items)
+    subjects = {item.subject for item in items if item.subject is not None}
+    return {
+        "title": protocol.title,
+        "source": protocol.source,
+        "task": protocol.task,
+        "kind": protocol.kind,
+        "question": protocol.question,
+        "note": protocol.note,
+        "labels": list(protocol.labels),
+        "folds": protocol.folds,
+        "published": protocol.published,
+        "n": len(items),
+        "n_subjects": len(subjects) or None,
+        "unreadable": _unreadable(protocol, items),
+        "figures": figures.intervals(scorer),
+        "baselines": {
+            "majority": {"answer": answer, "figures": simplest},
+            "random": {"figures": figures.random_figures(protocol, items)},
+        },
+        "folds_figures": by_fold,
+        "mean_over_folds": mean_over_folds,
+        "details": figures.details(protocol, items),
+        "confusion": figures.confusion(protocol, items),
+        "by_probability": calibration.by_probability(protocol, items),
+        "calibration": calibration.calibration(protocol, items),
+        "fairness": fairness.slices(protocol, items),
+        "worst": _worst(protocol, items),
+    }
+
+
+def _unreadable(protocol: Protocol, items: Sequence[Item]) -> dict[str, Any]:
+    reasons = Counter(item.problem for item in items if item.given is None)
+    count = reasons.total()
+    return {
+        "count": count,
+        "share": count / len(items),
+        "rule": figures.FAILURE_RULE[protocol.kind],
+        "not_our_grammar": sum(not item.strict for item in items),
+        "reasons": dict(reasons.most_common()),
+    }
+
+
+def _worst(protocol: Protocol, items: Sequence[Item]) -> list[dict[str, Any]]:
+    """The surest mistakes; of ages the farthest."""
+
+    def size(item: Item) -> float:
+        if protocol.kind == "years":
+            return float(abs(item.given - item.truth))
+        if protocol.kind in ("units", "attributes"):
+            return float(sum(item.given[name] != there for name, there in item.truth.items()))
+        return item.table.get(str(item.given), 0.0)
+
+    wrong = [item for item in items if item.given is not None and item.given != item.truth]
+    return [
+        {
+            "face_id": item.face_id,
+            "truth": item.truth,
+            "given": item.given,
+            "probability": item.table.get(str(item.given)),
+            "text": item.text,
+        }
+        for item in sorted(wrong, key=size, reverse=True)[:WORST]
+    ]
+
+
+def _left_out(table: FacesTable) -> dict[str, int]:
+    dropped: Mapping[str, Mapping[str, Any]] = read_manifest(table.folder).get("dropped", {})
+    counts = Counter[str]()
+    for reasons in dropped.values():
+        counts.update({reason: found["count"] for reason, found in reasons.items()})
+    return dict(sorted(counts.items()))
+
+
+def clean(value: Any) -> Any:
+    """Floats at four places; JSON has no NaN, so a figure that cannot be had is null."""
+    if isinstance(value, float):
+        return round(value, _PLACES) if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: clean(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(each) for each in value]
+    return value

@@ -1,0 +1,202 @@
+"""The folder of a run: what was asked of whom, where the faces lie, what came of it.
+
+::
+
+    run.json        engine, machine, settings, and the faces table of each protocol
+    faces/          faces tables, a corpus folder each
+    answers/        a file of answers a protocol
+    extras/         what later commands add: verified claims, faithfulness, a judge's ratings
+    results.json    figures; report.md and report.html show them
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from eval.protocols import Protocol, find_protocols
+from eval.run import FacesTable, answers_path
+from facellava.environment import gpu_name
+from facellava.errors import FacellavaError
+
+VERSION: Final = 1
+TRAINING_FILE: Final = "training_data.json"
+
+
+class RunFolder:
+    """A run on disk.
+
+    Args:
+        path: the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def begin(self, engine: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Note what the run is made of, or check that it goes on with the same.
+
+        Raises:
+            FacellavaError: the folder holds another run or other files, or cannot be written.
+        """
+        facts = {"engine": dict(engine), "settings": dict(settings)}
+        if (self.path / "run.json").is_file():
+            found = self.facts()
+            odd = [name for name, value in facts.items() if found[name] != value]
+            if odd:
+                raise FacellavaError(
+                    f"'{self.path}' holds a run with other {' and '.join(odd)}; give another --out."
+                )
+            return
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise FacellavaError(f"'{self.path}' holds other files; give a new folder as --out.")
+        facts |= {"version": VERSION, "made": made_here(), "protocols": {}}
+        write_json(self.path / "run.json", facts)
+
+    def facts(self) -> dict[str, Any]:
+        """What run.json says.
+
+        Raises:
+            FacellavaError: there is no run here, or one of another version.
+        """
+        found = read_json(self.path / "run.json")
+        if found.get("version") != VERSION or not isinstance(found.get("protocols"), dict):
+            raise FacellavaError(
+                f"'{self.path}' holds no run that this facellava reads; make one with "
+                "`facellava eval run`."
+            )
+        return found
+
+    def add(self, protocol: Protocol, table: FacesTable) -> None:
+        """Note where the faces of a protocol lie."""
+        facts = self.facts()
+        folder = os.path.relpath(table.folder.resolve(), self.path.resolve())
+        facts["protocols"][protocol.key] = {"faces": folder, "fold": table.fold}
+        write_json(self.path / "run.json", facts)
+
+    def note(self, **more: Any) -> None:
+        """Add facts to run.json."""
+        write_json(self.path / "run.json", self.facts() | more)
+
+    def protocols(self) -> dict[str, tuple[Protocol, FacesTable]]:
+        """The protocols that were asked, with their faces."""
+        noted: dict[str, dict[str, Any]] = self.facts()["protocols"]
+        return {
+            protocol.key: (
+                protocol,
+                FacesTable(self.path / noted[protocol.key]["faces"], noted[protocol.key]["fold"]),
+            )
+            for protocol in find_protocols(noted)
+        }
+
+    def answers(self, protocol: Protocol) -> Path:
+        """The file of a protocol's answers."""
+        return answers_path(self.path, protocol)
+
+    def extra(self, protocol: Protocol, name: str) -> Path:
+        """Where a later command keeps what it found out about a protocol."""
+        return self.path / "extras" / f"{protocol.key.replace('/', '__')}.{name}.json"
+
+    def results(self) -> dict[str, Any]:
+        """The figures.
+
+        Raises:
+            FacellavaError: the run was not scored.
+        """
+        return read_json(self.path / "results.json")
+
+
+def made_here() -> dict[str, Any]:
+    """When, by which code and on which machine."""
+    return {
+        "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "facellava": version("facellava"),
+        "commit": _commit(),
+        "machine": {
+            "cpu": _processor(),
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_gib": round(
+                os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1
+            ),
+            "gpu": gpu_name() or None,
+            "python": sys.version.split()[0],
+            "torch": str(torch.__version__),
+        },
+    }
+
+
+def _commit() -> str | None:
+    """Of the checkout that this code runs from; None where it is installed from a wheel."""
+    found = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or None
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.is_file():
+        for line in listing.read_text("utf-8", "replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        FacellavaError: there is none.
+    """
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise FacellavaError(
+            f"'{path}' is not there or is damaged; run the evaluation that makes it again."
+        ) from error
+    if not isinstance(found, dict):
+        raise FacellavaError(f"'{path}' is not a table of facts; run the evaluation again.")
+    return found
+
+
+def write_json(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write JSON whole or not at all; see :func:`write_text`."""
+    write_text(path, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all.
+
+    Raises:
+        FacellavaError: it cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise FacellavaError(
+            f"'{path}' cannot be written ({error.strerror}); give a folder that is writable and "
+            "has room."
+        ) from error
+    finally:
+        if partial.exists():
+            partial.unlink()

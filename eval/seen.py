@@ -1,0 +1,59 @@
+"""Was a dataset seen in training? Zero-shot and fine-tuned are told apart by a manifest, not a claim.
+
+A checkpoint that was trained here holds ``training_data.json``: the corpus's checksum, and how many
+faces of each source and split training saw. A figure for a dataset without any is zero-shot; for
+other splits of the dataset it is fine-tuned; for the very split it is worth nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from eval.protocols import Protocol
+from eval.run_folder import TRAINING_FILE, read_json
+
+Seen = Literal["no", "other splits", "these faces", "unknown"]
+
+# One dataset under several names: what one protocol trains on, another may test.
+_PROTOCOL_PART: Final = re.compile(r"(?:_(?:random|subjects|c23|c40)|[78])$")
+
+
+def training_data(checkpoint: Path) -> dict[str, Any] | None:
+    """What a checkpoint says that it was trained on; None where it says nothing.
+
+    Raises:
+        FacellavaError: the file is damaged.
+    """
+    path = checkpoint / TRAINING_FILE
+    return read_json(path) if path.is_file() else None
+
+
+def seen_in_training(
+    protocol: Protocol, training: Mapping[str, Any] | None, fold: int | None
+) -> Seen:
+    """Whether training saw the dataset of a protocol.
+
+    Args:
+        training: of :func:`training_data`.
+        fold: the only fold that was asked about; None for all.
+    """
+    if training is None:
+        return "unknown"
+    sources: Mapping[str, Mapping[str, int]] = training["sources"]
+    own = protocol.made_from or protocol.source
+    family = [name for name in sources if _dataset(name) == _dataset(own) and sources[name]]
+    if not family:
+        return "no"
+    if family != [own]:
+        return "these faces"
+    if protocol.folds:
+        # The fold that was the test part stayed out of training.
+        return "other splits" if fold is not None and fold == training["fold"] else "these faces"
+    return "these faces" if sources[own].get(str(protocol.split), 0) else "other splits"
+
+
+def _dataset(source: str) -> str:
+    return _PROTOCOL_PART.sub("", source.removesuffix("_self_blended"))
