@@ -1,5 +1,4 @@
-"""What stands behind the figures: a row a class, unit, attribute or age group, and who was taken
-for whom."""
+"""What stands behind the figures: a row for each label or age group, and the confusions."""
 
 from __future__ import annotations
 

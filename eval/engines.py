@@ -9,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeVar
 
+from eval import protocols
 from eval.answers import Reply
+from eval.faces_table import FacesTable
+from eval.seen import training_data
 from eval.served import ServedModel
 from facellava.answer import Answer
 from facellava.corpus import sha256
@@ -32,6 +36,7 @@ from facellava.errors import BadCheckpoint
 from facellava.faces import Face
 from facellava.predictor import FaceLlava
 from facellava.records import FaceRecord
+from facellava.tasks.closed_question import PromptStyle, question_in
 
 LOCAL_BATCH: Final = 64
 ENDPOINT_BATCH: Final = 256
@@ -49,6 +54,9 @@ class Engine(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What decides its answers: kind, name, weights_sha256, label_only and more."""
+
+    def facts(self) -> dict[str, Any]:
+        """What else a run should note: what it was trained on, what it cost."""
 
     def ask(self, records: Sequence[FaceRecord], question: str) -> list[Reply]:
         """A reply a face, in their order.
@@ -84,6 +92,10 @@ class ModelEngine:
             "label_only": self.label_only,
         }
 
+    def facts(self) -> dict[str, Any]:
+        """See :class:`Engine`."""
+        return {"training": training_data(self.folder)}
+
     def ask(self, records: Sequence[FaceRecord], question: str) -> list[Reply]:
         """See :class:`Engine`."""
         answers = self.model.ask_many(
@@ -111,6 +123,10 @@ class ServedEngine:
             "label_only": False,
         }
 
+    def facts(self) -> dict[str, Any]:
+        """See :class:`Engine`."""
+        return {}
+
     def ask(self, records: Sequence[FaceRecord], question: str) -> list[Reply]:
         """See :class:`Engine`."""
         items = [_item(record) for record in records]
@@ -118,33 +134,36 @@ class ServedEngine:
         return [_reply(record, answer) for record, answer in zip(records, answers, strict=True)]
 
 
-class EndpointEngine:
-    """Any model behind an OpenAI-compatible API. Use it as a context.
+@dataclass(frozen=True)
+class PaidEndpoint:
+    """Any model behind an OpenAI-compatible API.
 
-    Args:
+    Attributes:
         settings: address, model, key, pace.
         cache: file of all replies, so that nothing is paid for twice.
         prices: dollars by model.
         max_cost: dollars that all runs on the cache may spend together; None for no limit.
     """
 
+    settings: EndpointSettings
+    cache: Path
+    prices: Prices
+    max_cost: float | None = None
+
+
+class EndpointEngine:
+    """Asks a paid endpoint. Use it as a context."""
+
     batch = ENDPOINT_BATCH
 
-    def __init__(
-        self,
-        settings: EndpointSettings,
-        cache: Path,
-        prices: Prices,
-        max_cost: float | None = None,
-    ) -> None:
-        self.settings, self.path = settings, cache
-        self.prices, self.max_cost = prices, max_cost
+    def __init__(self, paid: PaidEndpoint) -> None:
+        self.paid, self.settings = paid, paid.settings
 
     def __enter__(self) -> Self:
-        self._cache = EndpointCache(self.path)
+        self._cache = EndpointCache(self.paid.cache)
         self._runner = asyncio.Runner()
         try:
-            budget = Budget(self.prices, self.max_cost, self._cache.spent())
+            budget = Budget(self.paid.prices, self.paid.max_cost, self._cache.spent())
             self._endpoint = self._run(_opened(self.settings, self._cache, budget))
         except BaseException:
             self._runner.close()
@@ -183,9 +202,10 @@ class EndpointEngine:
         """
         return self._run(self._ask(records, question))
 
-    def spent(self) -> Mapping[str, float]:
-        """Dollars by model, of all runs on the cache."""
-        return {name: totals.dollars for name, totals in self._cache.totals().items()}
+    def facts(self) -> dict[str, Any]:
+        """See :class:`Engine`; the dollars are those of all runs on the cache."""
+        totals = self._cache.totals()
+        return {"spent": {name: round(found.dollars, 4) for name, found in totals.items()}}
 
     async def _ask(self, records: Sequence[FaceRecord], question: str) -> list[Reply]:
         async def one(record: FaceRecord) -> Reply:
@@ -204,30 +224,24 @@ async def _opened(settings: EndpointSettings, cache: EndpointCache, budget: Budg
     return Endpoint(settings, cache, budget)
 
 
-class DryEngine:
-    """Counts what an endpoint would be asked and what it would cost; sends nothing."""
-
-    batch = ENDPOINT_BATCH
-
-    def __init__(self, dry: DryRun) -> None:
-        self.dry = dry
-
-    def describe(self) -> dict[str, Any]:
-        """See :class:`Engine`."""
-        return {"kind": "dry run", "name": self.dry.settings.model}
-
-    def ask(self, records: Sequence[FaceRecord], question: str) -> list[Reply]:
-        """See :class:`Engine`; the texts are empty."""
-        for record in records:
-            self.dry.count_text(messages_about(record, question), EXAMPLE_ANSWER)
-        return [Reply(record.face_id, "", problem="dry run") for record in records]
-
-
 EXAMPLE_ANSWER: Final = (
     "Expression: happiness. The corners of the mouth are pulled up and the cheeks are raised, "
     "which narrows the eyes; the brows are relaxed."
 )
 """An answer of the usual length, for estimates."""
+
+
+def estimate(
+    tables: Sequence[tuple[protocols.Protocol, FacesTable]], paid: PaidEndpoint, prompt: PromptStyle
+) -> str:
+    """What asking an endpoint about these faces would send and cost; nothing is sent."""
+    with EndpointCache(paid.cache if paid.cache.is_file() else None) as cache:
+        dry = DryRun(paid.settings, cache, Budget(paid.prices, paid.max_cost), {})
+        for protocol, table in tables:
+            question = question_in(prompt, protocol.task, protocol.labels)
+            for record in table.records(protocol):
+                dry.count_text(messages_about(record, question), EXAMPLE_ANSWER)
+    return dry.estimate.text()
 
 
 def messages_about(record: FaceRecord, question: str) -> list[Message]:

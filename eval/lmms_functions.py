@@ -107,6 +107,16 @@ def cs5(rows: Sequence[Row]) -> float:
     return metrics.cs(*_both(rows))
 
 
+def unit_f1(rows: Sequence[Row]) -> float:
+    """Mean over the units of F1, each over the faces that were coded for it."""
+    return metrics.mean_f1(*_both(rows))[0]
+
+
+def unit_accuracy(rows: Sequence[Row]) -> float:
+    """Mean over the units of accuracy."""
+    return metrics.mean_f1(*_both(rows))[1]
+
+
 def attribute_accuracy(rows: Sequence[Row]) -> float:
     """mAcc: mean over the attributes of the share of right answers."""
     return metrics.mean_accuracy(*_both(rows))[0]
@@ -139,6 +149,7 @@ _READING: Final[Mapping[str, Figure]] = {
 FIGURES: Final[Mapping[str, Mapping[str, Figure]]] = {
     "classes": {"WAR": war, "UAR": uar, **_READING},
     "years": {"MAE": mae, "CS5": cs5, **_READING},
+    "units": {"mean_F1": unit_f1, "mean_accuracy": unit_accuracy, **_READING},
     "attributes": {
         "mAcc": attribute_accuracy,
         "balanced_accuracy": attribute_balanced_accuracy,

@@ -5,41 +5,60 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from eval.benchmarks import Benchmark
-from eval.run import evaluate
-from eval.served import ServedModel
-from facellava.predictor import FaceLlava
+from eval.engines import ModelEngine, ServedEngine
+from eval.figures import Scorer
+from eval.protocols import Protocol
+from eval.results import clean
+from eval.run import item_of
+from facellava.errors import BadCorpus
 from facellava.records import FaceRecord
 
 
-def compare(
-    benchmark: Benchmark, records: Iterable[FaceRecord], loaded: FaceLlava, served: ServedModel
+def parity_of(
+    protocol: Protocol, records: Iterable[FaceRecord], here: ModelEngine, there: ServedEngine
 ) -> dict[str, Any]:
     """Figures of both ways, and how many answers are the same.
 
     Args:
-        records: the benchmark's faces table.
-        loaded: the model in this process.
-        served: the same weights behind a server.
+        records: faces that have part in the protocol.
+        here: the model in this process.
+        there: the same weights behind a server.
 
     Raises:
-        BadCorpus: no face carries the benchmark's label.
+        BadCorpus: there are no faces.
         FacellavaError: the server refuses, or does not answer.
     """
     faces = list(records)
-    here, own = evaluate(benchmark, faces, loaded, count=len(faces))
-    there, other = evaluate(benchmark, faces, served, count=len(faces))
+    if not faces:
+        raise BadCorpus(f"No face has part in {protocol.key}; give the dataset of it.")
+    own = [item_of(protocol, *pair) for pair in _asked(protocol, faces, here)]
+    other = [item_of(protocol, *pair) for pair in _asked(protocol, faces, there)]
+    pairs = list(zip(own, other, strict=True))
     gaps = [
-        abs(probability - table.get(label, 0.0))
-        for table, twin in zip(other.tables, own.tables, strict=True)
-        for label, probability in twin.items()
+        abs(probability - twin.table.get(label, 0.0))
+        for item, twin in pairs
+        for label, probability in item.table.items()
     ]
-    return {
-        "benchmark": benchmark.name,
-        "n": here["n"],
-        "in_process": here["metrics"],
-        "served": there["metrics"],
-        "same_label": sum(a == b for a, b in zip(own.given, other.given, strict=True)),
-        "same_text": sum(a == b for a, b in zip(own.texts, other.texts, strict=True)),
-        "largest_probability_gap": round(max(gaps, default=0.0), 4),
-    }
+    found: dict[str, Any] = clean(
+        {
+            "protocol": protocol.key,
+            "n": len(faces),
+            "in_process": Scorer(protocol, own).figures(),
+            "served": Scorer(protocol, other).figures(),
+            "same_label": sum(item.given == twin.given for item, twin in pairs),
+            "same_text": sum(item.text == twin.text for item, twin in pairs),
+            "largest_probability_gap": max(gaps, default=0.0),
+        }
+    )
+    return found
+
+
+def _asked(
+    protocol: Protocol, faces: list[FaceRecord], engine: ModelEngine | ServedEngine
+) -> list[tuple[FaceRecord, Any]]:
+    replies = [
+        reply
+        for start in range(0, len(faces), engine.batch)
+        for reply in engine.ask(faces[start : start + engine.batch], protocol.question)
+    ]
+    return list(zip(faces, replies, strict=True))

@@ -1,4 +1,4 @@
-"""From answers to figures: everything that a report shows, as one table that other programs read."""
+"""From answers to figures: all that a report shows, as one table that other programs read."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from eval import calibration, fairness, figures
+from eval import calibration, details, fairness, figures
+from eval.faces_table import FacesTable
 from eval.items import Item
 from eval.protocols import Protocol
-from eval.run import FacesTable, items_of
+from eval.run import items_of
 from eval.run_folder import RunFolder, read_json, write_json
 from eval.seen import seen_in_training
 from facellava.corpus import read_manifest
@@ -81,8 +82,8 @@ def score(protocol: Protocol, items: Sequence[Item]) -> dict[str, Any]:
         },
         "folds_figures": by_fold,
         "mean_over_folds": mean_over_folds,
-        "details": figures.details(protocol, items),
-        "confusion": figures.confusion(protocol, items),
+        "details": details.details(protocol, items),
+        "confusion": details.confusion(protocol, items),
         "by_probability": calibration.by_probability(protocol, items),
         "calibration": calibration.calibration(protocol, items),
         "fairness": fairness.slices(protocol, items),

@@ -7,8 +7,7 @@ looks for one clear statement, and how often that was needed is reported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +16,9 @@ from tqdm import tqdm
 
 from eval.answers import AnswerFile, Reply, read_answers
 from eval.engines import Engine
+from eval.faces_table import FacesTable
 from eval.items import Item
 from eval.protocols import Protocol, age_group
-from facellava.corpus import read_faces, read_manifest, sha256
 from facellava.errors import BadCorpus, FacellavaError, UnreadableAnswer
 from facellava.records import FaceRecord
 from facellava.tasks import parse_answer
@@ -28,42 +27,6 @@ from facellava.tasks.prose import read_prose
 from facellava.tasks.task import Verdict
 
 _QUOTED: Final = 60
-
-
-@dataclass(frozen=True)
-class FacesTable:
-    """A corpus folder that holds the faces of a protocol.
-
-    Attributes:
-        folder: of the corpus.
-        fold: ask about this fold only; None for all.
-    """
-
-    folder: Path
-    fold: int | None = None
-
-    @property
-    def data_sha256(self) -> str:
-        """Of its manifest, which holds the checksums of the rest."""
-        read_manifest(self.folder)
-        return sha256(self.folder / "manifest.json")
-
-    def records(self, protocol: Protocol) -> Iterator[FaceRecord]:
-        """The faces that have part in the protocol, in the table's order.
-
-        Raises:
-            BadCorpus: a damaged table.
-        """
-        for record in read_faces(self.folder, protocol.split):
-            if protocol.folds and (record.fold is None or self.fold not in (None, record.fold)):
-                continue
-            if protocol.truth(record) is not None:
-                yield record
-
-
-def answers_path(run: Path, protocol: Protocol) -> Path:
-    """Where a run keeps the answers of a protocol."""
-    return run / "answers" / f"{protocol.key.replace('/', '__')}.jsonl"
 
 
 def head_of(
@@ -134,8 +97,8 @@ def items_of(protocol: Protocol, table: FacesTable, path: Path) -> list[Item]:
             items.append(item_of(protocol, record, reply))
     if missing or not items:
         raise FacellavaError(
-            f"'{path}' lacks answers about {missing} faces; run the evaluation again, it asks about "
-            "those only."
+            f"'{path}' lacks answers about {missing} faces; run the evaluation again, it asks "
+            "about those only."
         )
     return items
 

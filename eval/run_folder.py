@@ -24,13 +24,14 @@ from typing import Any, Final
 
 import torch
 
+from eval.faces_table import FacesTable
 from eval.protocols import Protocol, find_protocols
-from eval.run import FacesTable, answers_path
 from facellava.environment import gpu_name
 from facellava.errors import FacellavaError
 
 VERSION: Final = 1
 TRAINING_FILE: Final = "training_data.json"
+GIB: Final = 2**30
 
 
 class RunFolder:
@@ -49,7 +50,7 @@ class RunFolder:
         Raises:
             FacellavaError: the folder holds another run or other files, or cannot be written.
         """
-        facts = {"engine": dict(engine), "settings": dict(settings)}
+        facts: dict[str, Any] = {"engine": dict(engine), "settings": dict(settings)}
         if (self.path / "run.json").is_file():
             found = self.facts()
             odd = [name for name, value in facts.items() if found[name] != value]
@@ -58,7 +59,8 @@ class RunFolder:
                     f"'{self.path}' holds a run with other {' and '.join(odd)}; give another --out."
                 )
             return
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        names = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        if names - {"faces"} or self.path.is_file():
             raise FacellavaError(f"'{self.path}' holds other files; give a new folder as --out.")
         facts |= {"version": VERSION, "made": made_here(), "protocols": {}}
         write_json(self.path / "run.json", facts)
@@ -101,7 +103,7 @@ class RunFolder:
 
     def answers(self, protocol: Protocol) -> Path:
         """The file of a protocol's answers."""
-        return answers_path(self.path, protocol)
+        return self.path / "answers" / f"{protocol.key.replace('/', '__')}.jsonl"
 
     def extra(self, protocol: Protocol, name: str) -> Path:
         """Where a later command keeps what it found out about a protocol."""

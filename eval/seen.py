@@ -1,4 +1,4 @@
-"""Was a dataset seen in training? Zero-shot and fine-tuned are told apart by a manifest, not a claim.
+"""Was a dataset seen in training? A manifest tells zero-shot and fine-tuned apart.
 
 A checkpoint that was trained here holds ``training_data.json``: the corpus's checksum, and how many
 faces of each source and split training saw. A figure for a dataset without any is zero-shot; for

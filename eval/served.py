@@ -78,12 +78,14 @@ class ServedModel:
         history: Sequence[Turn],
         probabilities: bool,
     ) -> Answer:
-        clip = isinstance(face, Sequence)
-        seconds = [n / FRAMES_A_SECOND for n in range(len(face))] if clip else None
-        url = data_url(to_png(face, seconds), clip=clip)
+        if isinstance(face, Sequence):
+            seconds = [number / FRAMES_A_SECOND for number in range(len(face))]
+            kind, url = "video", data_url(to_png(face, seconds), clip=True)
+        else:
+            kind, url = "image", data_url(to_png(face), clip=False)
         messages: list[Any] = [
             {**message, "content": _openai_content(message["content"], url)}
-            for message in face_conversation("video" if clip else "image", question, history)
+            for message in face_conversation(kind, question, history)
         ]
         try:
             reply = self.client.chat.completions.create(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,7 +97,8 @@ def auc(positive: Sequence[bool], score: Sequence[float]) -> float:
     return float(roc_auc_score(list(positive), list(score)))
 
 
-class Bin(NamedTuple):
+@dataclass(frozen=True)
+class Bin:
     """One bin of a reliability diagram.
 
     Attributes:
@@ -115,7 +117,7 @@ class Bin(NamedTuple):
 
 
 def reliability(confidence: Sequence[float], right: Sequence[bool], bins: int = 15) -> list[Bin]:
-    """Confidence beside accuracy in equal-width bins of confidence in [0, 1]; no empty bins."""
+    """Confidence beside accuracy in equal-width bins over [0, 1], without the empty bins."""
     _same_length(confidence, right)
     levels, hits = np.asarray(confidence), np.asarray(right, dtype=float)
     places = np.minimum((levels * bins).astype(int), bins - 1)

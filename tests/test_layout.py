@@ -45,11 +45,15 @@ def tree_of(source: str) -> ast.Module:
 
 
 def imports_of(source: str) -> Iterator[tuple[str, bool]]:
-    """Top-level packages that a file imports, and whether at import time (not in a function)."""
+    """Top-level packages that a file imports, and whether at import time.
+
+    Not so in a function, nor where only the type checker looks.
+    """
     later = {
         id(inner)
         for outer in ast.walk(tree_of(source))
         if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef)
+        or (isinstance(outer, ast.If) and ast.unparse(outer.test) == "TYPE_CHECKING")
         for inner in ast.walk(outer)
     }
     for node in ast.walk(tree_of(source)):

@@ -51,8 +51,9 @@ class EncoderSettings:
     """Of the running average of the weights, a step; the average is what is kept."""
     round_pictures: int = 15_000
     """Pictures between two checkpoints."""
-    shares: tuple[float, float, float, float] = (0.46, 0.22, 0.16, 0.16)
-    """Of a batch: faces with an expression, an age, attributes, a real-or-fake label."""
+    shares: tuple[float, float, float, float, float] = (0.46, 0.22, 0.16, 0.16, 0.08)
+    """Of a batch, in proportion: faces with an expression, an age, attributes, a real-or-fake
+    label, action units. What the corpus lacks is shared out among the rest."""
     seed: int = 0
 
 
@@ -102,6 +103,7 @@ def batches(
         np.flatnonzero(arrays.age >= 0),
         np.flatnonzero(arrays.attributes[:, 0] >= 0),
         np.flatnonzero(arrays.fake >= 0),
+        np.flatnonzero((arrays.units >= 0).any(axis=1)),
     ]
     shares = np.array(
         [share if len(group) else 0.0 for share, group in zip(settings.shares, groups, strict=True)]
@@ -129,6 +131,7 @@ def batches(
             "votes": torch.from_numpy(arrays.votes[rows]),
             "age": torch.from_numpy(arrays.age[rows]),
             "attributes": torch.from_numpy(arrays.attributes[rows]),
+            "units": torch.from_numpy(arrays.units[rows]),
             "fake": torch.from_numpy(arrays.fake[rows]),
             "measured": torch.from_numpy(measured.clip(-4, 4)),
         }

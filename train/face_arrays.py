@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from facellava.errors import BadCorpus
 from facellava.faces import MEASUREMENTS, measure
+from facellava.faces.clips import apex
 from facellava.image_processor import FaceLlavaImageProcessor
 from facellava.records import FaceRecord
 from facellava.tasks import TASKS
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 EXPRESSIONS = tuple(word.strip() for word in TASKS["expression"].scored_words)
 ATTRIBUTES = TASKS["attributes"].labels
+UNITS = TASKS["action_units"].labels
 # The FER+ votes that we keep as a second, soft label set.
 VOTES = (*EXPRESSIONS, "contempt")
 MEASURED = tuple(MEASUREMENTS)
@@ -49,6 +51,7 @@ class FaceArrays:
         votes: (N, 8) float32, share of FER+ votes; a row of -1 where there are none.
         age: (N,) int64, years.
         attributes: (N, 40) int8, 1 yes, 0 no.
+        units: (N, U) int8, 1 active, 0 not; units that nobody coded for the face are absent.
         fake: (N,) int8, 1 fake, 0 real.
         measured: (N, M) float32, the face's measurements in the order of MEASUREMENTS.
     """
@@ -59,6 +62,7 @@ class FaceArrays:
     votes: NDArray[np.float32]
     age: NDArray[np.int64]
     attributes: NDArray[np.int8]
+    units: NDArray[np.int8]
     fake: NDArray[np.int8]
     measured: NDArray[np.float32]
 
@@ -121,7 +125,8 @@ def use_one_thread() -> None:
 
 
 def _row(record: FaceRecord, resizer: FaceLlavaImageProcessor) -> dict[str, Any]:
-    face = record.faces()[0]
+    faces = record.faces()
+    face = faces[apex(faces)]  # of a clip the frame that its samples speak of
     labels = record.labels
     expression = labels.get("expression")
     votes = labels.get("expression_votes")
@@ -140,9 +145,16 @@ def _row(record: FaceRecord, resizer: FaceLlavaImageProcessor) -> dict[str, Any]
         "attributes": np.array(
             [int(attributes[name]) for name in ATTRIBUTES] if attributes else [ABSENT] * 40, np.int8
         ),
+        "units": _units(labels),
         "fake": np.int8(ABSENT if fake is None else int(fake == "fake")),
         "measured": np.array([np.nan if v is None else v for v in measured], np.float32),
     }
+
+
+def _units(labels: Mapping[str, Any]) -> NDArray[np.int8]:
+    active = labels.get("action_units")
+    coded = () if active is None else labels.get("action_units_coded", UNITS)
+    return np.array([int(unit in active) if unit in coded else ABSENT for unit in UNITS], np.int8)
 
 
 def _vote_shares(votes: dict[str, int] | None) -> NDArray[np.float32]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.face_arrays import ATTRIBUTES, EXPRESSIONS, VOTES, FaceArrays
+from train.face_arrays import ATTRIBUTES, EXPRESSIONS, UNITS, VOTES, FaceArrays
 
 AGES = 117
 
@@ -32,6 +32,7 @@ class FaceHeads(nn.Module):
         self.votes = nn.Linear(width, len(VOTES))
         self.age = nn.Linear(width, AGES)
         self.attributes = nn.Linear(width, len(ATTRIBUTES))
+        self.units = nn.Linear(width, len(UNITS))
         self.fake = nn.Linear(width, 1)
         self.measured = nn.Linear(width, measured)
 
@@ -63,6 +64,11 @@ def losses(outputs: dict[str, Tensor], batch: dict[str, Tensor], smoothing: floa
     if known.any():
         total = total + 4.0 * functional.binary_cross_entropy_with_logits(
             outputs["attributes"][known], batch["attributes"][known].float()
+        )
+    known = batch["units"] >= 0
+    if known.any():
+        total = total + 2.0 * functional.binary_cross_entropy_with_logits(
+            outputs["units"][known], batch["units"][known].float()
         )
     known = batch["fake"] >= 0
     if known.any():
@@ -101,7 +107,7 @@ def measured_scale(arrays: FaceArrays) -> NDArray[np.float32]:
 
 
 def figures(outputs: dict[str, NDArray[np.float32]], arrays: FaceArrays) -> dict[str, float]:
-    """The heads' figures on faces that were not trained on: WAR, MAE, mAcc, AUC."""
+    """The heads' figures on faces that were not trained on: WAR, MAE, mAcc, F1, AUC."""
     found: dict[str, float] = {}
     known = arrays.expression >= 0
     if known.any():
@@ -115,6 +121,13 @@ def figures(outputs: dict[str, NDArray[np.float32]], arrays: FaceArrays) -> dict
     if known.any():
         correct = (outputs["attributes"][known] > 0) == (arrays.attributes[known] == 1)
         found["attributes_mAcc"] = float(correct.mean())
+    scores = [
+        f1_score(arrays.units[known, unit], outputs["units"][known, unit] > 0, zero_division=0.0)
+        for unit in range(len(UNITS))
+        if (known := arrays.units[:, unit] >= 0).any()
+    ]
+    if scores:
+        found["units_F1"] = float(np.mean(scores))
     known = arrays.fake >= 0
     # An AUC needs both kinds.
     if len(np.unique(arrays.fake[known])) == 2:

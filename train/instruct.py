@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset, Sampler
@@ -25,6 +26,7 @@ from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import IGNORED_LABEL, EncodedText, FaceLlavaProcessor
 from facellava.records import Sample
 from facellava.tasks import TASKS
+from train.face_arrays import ABSENT, UNITS
 from train.features import FeatureCache
 from train.tokenizer import verdict_words
 from train.trainer_runs import last_checkpoint, log_quietly
@@ -73,10 +75,19 @@ def encode_rows(
 
 
 class InstructionRows(Dataset[dict[str, Any]]):
-    """Rows with their face's features, in a random variant each time."""
+    """Rows with their face's features, in a random variant each time.
 
-    def __init__(self, rows: Sequence[Row], cache: FeatureCache) -> None:
+    Args:
+        rows: the samples.
+        cache: features of their faces.
+        units: (N, U) of `FaceArrays.units`: an answer that names the active units of a face says
+            nothing about those that nobody coded, so these are no wrong choice there.
+    """
+
+    def __init__(self, rows: Sequence[Row], cache: FeatureCache, units: NDArray[np.int8]) -> None:
         self.rows, self.cache = rows, cache
+        # Where none is coded, the answer's units were measured, and all of them were.
+        self.uncoded = (units == ABSENT) & (units != ABSENT).any(axis=1, keepdims=True)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -87,13 +98,14 @@ class InstructionRows(Dataset[dict[str, Any]]):
         features = np.asarray(self.cache.features[variants, row.face], np.float32)
         return {
             "text": row.text,
+            "uncoded": torch.from_numpy(self.uncoded[row.face]),
             "image_features": torch.from_numpy(features),
             "landmarks": torch.from_numpy(self.cache.landmarks[variants, row.face]),
         }
 
 
 class VerdictLoss(nn.Module):
-    """Cross-entropy with a weight a token and soft targets for years.
+    """Cross-entropy with a weight a token, soft targets for years, and no blame for uncoded units.
 
     Args:
         tokenizer: nano's, whose label words are single tokens.
@@ -103,6 +115,7 @@ class VerdictLoss(nn.Module):
     year_ids: Tensor
     year_targets: Tensor
     year_of_token: Tensor
+    unit_ids: Tensor
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
@@ -122,13 +135,25 @@ class VerdictLoss(nn.Module):
         index = torch.full((len(tokenizer),), -1)
         index[self.year_ids] = torch.arange(len(years))
         self.register_buffer("year_of_token", index)
+        self.register_buffer("unit_ids", torch.tensor([token(f" {unit}") for unit in UNITS]))
         self.colon = token(":")
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """logits (B, L, V), labels (B, L) with -100 where there is no loss."""
+    def forward(self, logits: Tensor, labels: Tensor, uncoded: Tensor) -> Tensor:
+        """The loss.
+
+        Args:
+            logits: (B, L, V).
+            labels: (B, L) with -100 where there is no loss.
+            uncoded: (B, U) bool, units that nobody coded for the row's face.
+        """
         learned = labels[:, 1:] != IGNORED_LABEL
         scores = logits[:, :-1][learned].float()
         targets = labels[:, 1:][learned]
+        # A unit that nobody looked for is neither right nor wrong: it is no choice at all, unless
+        # the text itself speaks of it.
+        row = torch.arange(len(labels), device=labels.device)[:, None].expand_as(learned)[learned]
+        unknown = uncoded[row] & (self.unit_ids != targets[:, None])
+        scores[:, self.unit_ids] = scores[:, self.unit_ids].masked_fill(unknown, -torch.inf)
         # Only behind "Age:" is a number an age; elsewhere (" 5 o'clock shadow") it is a word.
         behind_colon = labels[:, :-1][learned] == self.colon
         weights = self.weights[targets]
@@ -177,9 +202,9 @@ class InstructionTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        labels = inputs.pop("labels")
+        labels, uncoded = inputs.pop("labels"), inputs.pop("uncoded")
         outputs = model(**inputs)
-        loss = self.verdict_loss(outputs.logits, labels)
+        loss = self.verdict_loss(outputs.logits, labels, uncoded)
         return (loss, outputs) if return_outputs else loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -205,10 +230,14 @@ def train_instructions(
 
     def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
         batch_of_text = processor.pad([item["text"] for item in items], side="right")
-        return batch_of_text | {
-            name: torch.cat([item[name] for item in items])
-            for name in ("image_features", "landmarks")
-        }
+        return (
+            batch_of_text
+            | {
+                name: torch.cat([item[name] for item in items])
+                for name in ("image_features", "landmarks")
+            }
+            | {"uncoded": torch.stack([item["uncoded"] for item in items])}
+        )
 
     if model.config.text_config.tie_word_embeddings:
         # Stored once, under the embedding's name; on resuming the trainer would miss the other.

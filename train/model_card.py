@@ -1,10 +1,13 @@
-"""README.md of a trained checkpoint: what it was trained on, under which terms, and its limits."""
+"""What a trained checkpoint says about itself: README.md for people, training_data.json for eval."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
+
+from facellava.corpus import read_manifest, sha256
 
 LIMITS: Final = """## Limits
 
@@ -13,6 +16,32 @@ LIMITS: Final = """## Limits
 - A face shows an expression, not a feeling; apparent age is not age; attribute words are their
   dataset's. Do not use it to decide anything about a person, and not to identify anybody.
 - A reason that is true of the face does not make the verdict true."""
+
+
+TRAINING_FILE: Final = "training_data.json"
+
+
+def write_training_data(folder: Path, corpus: Path) -> None:
+    """Write which faces were trained on, so that an evaluation can say which ones were not.
+
+    Args:
+        folder: the checkpoint.
+        corpus: that it was trained on: its training split.
+    """
+    manifest = read_manifest(corpus)
+    faces: Mapping[str, Mapping[str, int]] = manifest["counts"].get("faces", {})
+    facts = {
+        "corpus_sha256": sha256(corpus / "manifest.json"),
+        "fold": manifest["settings"].get("fold"),
+        "sources": {
+            source: {"train": splits["train"]}
+            for source, splits in sorted(faces.items())
+            if splits.get("train")
+        },
+    }
+    partial = folder / f"{TRAINING_FILE}.partial"
+    partial.write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+    partial.replace(folder / TRAINING_FILE)
 
 
 def write_model_card(folder: Path, name: str, manifest: Mapping[str, Any]) -> None:

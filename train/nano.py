@@ -37,7 +37,7 @@ from train.face_arrays import FaceArrays, face_arrays
 from train.features import cache_features
 from train.heads import measured_scale
 from train.instruct import InstructionRows, encode_rows, train_instructions
-from train.model_card import write_model_card
+from train.model_card import write_model_card, write_training_data
 from train.region_stage import FaceRows, train_regions
 from train.tokenizer import train_tokenizer
 
@@ -124,7 +124,7 @@ def train_nano(corpus: Path, out: Path, settings: NanoSettings | None = None) ->
     train_instructions(
         model,
         processor,
-        InstructionRows(rows, train_cache),
+        InstructionRows(rows, train_cache, train.units),
         out / "instruct_run",
         epochs=settings.instruct_epochs,
         seed=settings.seed,
@@ -132,6 +132,7 @@ def train_nano(corpus: Path, out: Path, settings: NanoSettings | None = None) ->
     model.config.calibration = fit_temperatures(model, processor, list(records(set(aside_ids))))
     folder = checkpoint.save(model, processor, out / "nano", dtype=torch.float16)
     write_model_card(folder, "nano", read_manifest(corpus))
+    write_training_data(folder, corpus)
     return folder
 
 

@@ -24,7 +24,7 @@ from train.features import FeatureCache
 from train.heads import FaceHeads, figures, losses
 from train.trainer_runs import last_checkpoint, log_quietly
 
-LABELS = ("expression", "votes", "age", "attributes", "fake", "measured")
+LABELS = ("expression", "votes", "age", "attributes", "units", "fake", "measured")
 
 
 class RegionStage(nn.Module):

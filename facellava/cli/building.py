@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Optional
 
 import typer
 
 from facellava.cli.arguments import ModelOption, named_folders
+from facellava.cli.endpoint_options import (
+    CacheOption,
+    ConcurrencyOption,
+    DryRunFlag,
+    KeyVariableOption,
+    MaxCostOption,
+    PatienceOption,
+    PerMinuteOption,
+    PricesOption,
+    endpoint_settings,
+    price_table,
+)
 
 app = typer.Typer(help="Build, check, show and change an instruction corpus.", no_args_is_help=True)
 
@@ -124,28 +137,15 @@ def build_annotate(
         Literal["each", "mean"],
         typer.Option(help="Each rating reaches its threshold, or their mean does."),
     ] = "each",
-    prices: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="JSON or TOML: dollars for 10^6 tokens, by model."),
-    ] = None,
-    max_cost: Annotated[
-        Optional[float],  # noqa: UP045
-        typer.Option(help="Dollars that may be spent; needs --prices."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what it would cost, and send nothing.")
-    ] = False,
-    api_key_env: Annotated[
-        str, typer.Option(help="The environment variable that holds the key.")
-    ] = "OPENAI_API_KEY",
-    concurrency: Annotated[int, typer.Option(help="Requests under way at once.")] = 8,
-    per_minute: Annotated[int, typer.Option(help="Requests a minute at most; 0 for any.")] = 0,
-    patience: Annotated[float, typer.Option(help="Hours to wait for a silent endpoint.")] = 2.0,
+    prices: PricesOption = None,
+    max_cost: MaxCostOption = None,
+    dry_run: DryRunFlag = False,
+    api_key_env: KeyVariableOption = "OPENAI_API_KEY",
+    concurrency: ConcurrencyOption = 8,
+    per_minute: PerMinuteOption = 0,
+    patience: PatienceOption = 2.0,
     frames: Annotated[int, typer.Option(help="Pictures of a clip that are shown.")] = 4,
-    cache: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option(help="File of all paid replies; by default beside the corpus."),
-    ] = None,
+    cache: CacheOption = None,
     seed: Annotated[int, typer.Option(help="Of the questions.")] = 0,
 ) -> None:
     """Have a hosted model, or one served by vLLM, write and rate the answers of a corpus of faces.
@@ -156,22 +156,19 @@ def build_annotate(
     --prices prices.toml --max-cost 20 --dry-run
     """
     from data_builders.endpoint_stage import AnnotateOptions, annotate_corpus, estimate_corpus
-    from facellava.endpoint import EndpointSettings, read_prices
 
-    def settings(name: str, address: str) -> EndpointSettings:
-        return EndpointSettings(
-            address,
-            name,
-            api_key_env=api_key_env,
-            concurrency=concurrency,
-            requests_per_minute=per_minute or None,
-            patience=3600 * patience,
-        )
+    settings = partial(
+        endpoint_settings,
+        api_key_env=api_key_env,
+        concurrency=concurrency,
+        per_minute=per_minute,
+        patience=patience,
+    )
 
     options = AnnotateOptions(
-        annotator=settings(model, endpoint),
-        rater=settings(rater, rater_endpoint or endpoint) if rater else None,
-        prices=read_prices(prices) if prices else {},
+        annotator=settings(endpoint, model),
+        rater=settings(rater_endpoint or endpoint, rater) if rater else None,
+        prices=price_table(prices),
         max_cost=max_cost,
         cache=cache,
         seed=seed,

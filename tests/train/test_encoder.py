@@ -24,7 +24,7 @@ from train.encoder import (
     to_pixel_values,
     train_encoder,
 )
-from train.face_arrays import FaceArrays
+from train.face_arrays import UNITS, FaceArrays
 from train.heads import losses, measured_scale
 
 SETTINGS = EncoderSettings(pictures=32, batch=8, round_pictures=8)
@@ -65,12 +65,17 @@ def test_a_batch_depends_on_its_number_only(mini_arrays: FaceArrays) -> None:
 
 
 def test_a_batch_is_shared_out_by_label(mini_arrays: FaceArrays) -> None:
-    settings = replace(SETTINGS, batch=20, shares=(0.4, 0.3, 0.2, 0.1))
-    [batch] = islice(batches(mini_arrays, settings, first=0, scale=measured_scale(mini_arrays)), 1)
+    units = np.full((len(mini_arrays), len(UNITS)), -1, np.int8)
+    units[np.flatnonzero(mini_arrays.fake >= 0), 3] = 1
+    coded = replace(mini_arrays, units=units, fake=np.full(len(mini_arrays), -1, np.int8))
+    settings = replace(SETTINGS, batch=20, shares=(0.4, 0.3, 0.2, 0.9, 0.1))
+    [batch] = islice(batches(coded, settings, first=0, scale=measured_scale(coded)), 1)
     assert (batch["expression"] >= 0).sum() == 8
     assert (batch["age"] >= 0).sum() == 6
     assert (batch["attributes"][:, 0] >= 0).sum() == 4
-    assert (batch["fake"] >= 0).sum() == 2
+    # Nobody is real or fake here, so the others share that part.
+    assert (batch["fake"] >= 0).sum() == 0
+    assert (batch["units"][:, 3] == 1).sum() == 2
     # Measured quantities are standardised.
     assert batch["measured"].nan_to_num().abs().max() <= 4
 

@@ -13,7 +13,15 @@ from facellava.errors import BadCorpus
 from facellava.faces import measure
 from facellava.image_processor import FaceLlavaImageProcessor
 from train import face_arrays as module
-from train.face_arrays import ATTRIBUTES, EXPRESSIONS, MEASURED, VOTES, FaceArrays, face_arrays
+from train.face_arrays import (
+    ATTRIBUTES,
+    EXPRESSIONS,
+    MEASURED,
+    UNITS,
+    VOTES,
+    FaceArrays,
+    face_arrays,
+)
 
 
 def test_each_face_holds_its_own_labels(mini_corpus: Path, mini_arrays: FaceArrays) -> None:
@@ -34,6 +42,31 @@ def test_each_face_holds_its_own_labels(mini_corpus: Path, mini_arrays: FaceArra
             assert present == {name for name, there in labels["attributes"].items() if there}
         else:
             assert (mini_arrays.attributes[row] == -1).all()
+
+
+def test_units_are_known_where_somebody_coded_them(mini_corpus: Path, tmp_path: Path) -> None:
+    first, second, third, *_ = read_faces(mini_corpus)
+    coded = {"action_units": ["AU6"], "action_units_coded": ["AU4", "AU6"]}
+    faces = [replace(first, labels={"action_units": ["AU12"]}), replace(second, labels=coded)]
+    found = face_arrays([*faces, third], tmp_path / "a", image_size=96, count=3).units
+    assert found.tolist() == [
+        [int(unit == "AU12") for unit in UNITS],
+        [{"AU4": 0, "AU6": 1}.get(unit, -1) for unit in UNITS],
+        [-1] * len(UNITS),
+    ]
+
+
+def test_a_clip_is_seen_at_its_strongest_frame(mini_corpus: Path, tmp_path: Path) -> None:
+    first, second, *_ = read_faces(mini_corpus)
+    calm, moved = first.landmarks[0], first.landmarks[0] + np.float32(0.05)
+    clip = replace(
+        first,
+        frames=(*first.frames * 2, *second.frames),
+        landmarks=np.stack([calm, calm, moved]),
+        media="clip",
+    )
+    found = face_arrays([clip], tmp_path / "a", image_size=96, count=1)
+    assert np.array_equal(found.landmarks[0], moved)
 
 
 def test_votes_are_shares_of_the_words_that_are_kept(mini_arrays: FaceArrays) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from train.face_arrays import ATTRIBUTES, EXPRESSIONS, VOTES, FaceArrays
+from train.face_arrays import ATTRIBUTES, EXPRESSIONS, UNITS, VOTES, FaceArrays
 from train.heads import AGES, FaceHeads, age_loss, figures, losses, measured_scale
 
 
@@ -19,6 +19,7 @@ def labels(n: int, **known: torch.Tensor) -> dict[str, torch.Tensor]:
         "votes": torch.full((n, len(VOTES)), -1.0),
         "age": torch.full((n,), -1),
         "attributes": torch.full((n, len(ATTRIBUTES)), -1, dtype=torch.int8),
+        "units": torch.full((n, len(UNITS)), -1, dtype=torch.int8),
         "fake": torch.full((n,), -1, dtype=torch.int8),
         "measured": torch.full((n, 3), float("nan")),
     }
@@ -38,6 +39,7 @@ def test_heads_pool_all_tokens(outputs: dict[str, torch.Tensor]) -> None:
         "votes": len(VOTES),
         "age": AGES,
         "attributes": len(ATTRIBUTES),
+        "units": len(UNITS),
         "fake": 1,
         "measured": 3,
     }
@@ -48,6 +50,11 @@ def test_unknown_labels_cost_nothing(outputs: dict[str, torch.Tensor]) -> None:
     one = labels(4, expression=torch.tensor([-1, 2, -1, -1]))
     expected = -outputs["expression"][1].log_softmax(dim=0)[2]
     assert losses(outputs, one, smoothing=0).item() == pytest.approx(expected.item())
+    coded = torch.full((4, len(UNITS)), -1, dtype=torch.int8)
+    coded[2, 5] = 1
+    expected = -2 * outputs["units"][2, 5].sigmoid().log()
+    found = losses(outputs, labels(4, units=coded), smoothing=0)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     partly = torch.full((4, 3), float("nan"))
     partly[0, 1] = outputs["measured"][0, 1].item() + 3
     # Smooth L1 beyond 1: distance less a half.
@@ -62,6 +69,7 @@ def test_all_heads_learn_together(outputs: dict[str, torch.Tensor]) -> None:
         votes=torch.full((4, len(VOTES)), 1 / len(VOTES)),
         age=torch.tensor([0, 30, 60, 116]),
         attributes=torch.ones(4, len(ATTRIBUTES), dtype=torch.int8),
+        units=torch.ones(4, len(UNITS), dtype=torch.int8),
         fake=torch.tensor([0, 1, 0, 1], dtype=torch.int8),
         measured=torch.zeros(4, 3),
     )
@@ -102,16 +110,21 @@ def test_figures_by_hand() -> None:
         4,
         expression=np.array([0, 0, 1, -1]),
         age=np.array([20, -1, -1, 40]),
+        units=np.array([[1] + [-1] * 14, [0] + [-1] * 14, [-1] * 15, [1] + [-1] * 14], np.int8),
         fake=np.array([0, 1, 1, 0], np.int8),
     )
     given = {
         "expression": np.eye(7, dtype=np.float32)[[0, 1, 1, 0]],
         "age": 100 * np.eye(AGES, dtype=np.float32)[[22, 0, 0, 44]],
         "attributes": np.zeros((4, 40), np.float32),
+        "units": np.array([[1.0], [1.0], [0.0], [-1.0]], np.float32) * np.ones((1, 15), np.float32),
         "fake": np.array([[0.1], [0.2], [0.9], [0.3]], np.float32),
         "measured": np.zeros((4, 3), np.float32),
     }
     found = figures(given, truth)
-    assert found == pytest.approx({"expression_WAR": 2 / 3, "age_MAE": 3.0, "fake_AUC": 0.75})
+    # Of the one unit that was coded: one hit, one false alarm, one miss.
+    assert found == pytest.approx(
+        {"expression_WAR": 2 / 3, "age_MAE": 3.0, "units_F1": 0.5, "fake_AUC": 0.75}
+    )
     # Fakes alone have no AUC.
     assert "fake_AUC" not in figures(given, arrays(4, fake=np.ones(4, np.int8)))

@@ -16,6 +16,7 @@ from facellava.corpus import read_samples
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import IGNORED_LABEL, FaceLlavaProcessor
 from facellava.tasks import TASKS
+from train.face_arrays import UNITS
 from train.features import FeatureCache
 from train.instruct import (
     AGE_SPREAD_YEARS,
@@ -44,7 +45,9 @@ def rows(parts: Parts, mini_corpus: Path, mini_arrays) -> InstructionRows:
     features = np.random.default_rng(0).normal(size=(2, 6, 36, 16)).astype(np.float16)
     marks = np.stack([mini_arrays.landmarks[:6]] * 2)
     return InstructionRows(
-        encode_rows(samples, index, parts[1]), FeatureCache(features=features, landmarks=marks)
+        encode_rows(samples, index, parts[1]),
+        FeatureCache(features=features, landmarks=marks),
+        mini_arrays.units[:6],
     )
 
 
@@ -68,7 +71,7 @@ def loss(mini_tokenizer: PreTrainedTokenizerFast) -> VerdictLoss:
 
 def cost(loss: VerdictLoss, ids: list[int], logits: torch.Tensor) -> torch.Tensor:
     labels = torch.tensor([[IGNORED_LABEL, *ids]])
-    return loss(logits, labels)
+    return loss(logits, labels, torch.zeros(1, len(UNITS), dtype=torch.bool))
 
 
 def test_plain_words_cost_their_cross_entropy(
@@ -120,6 +123,38 @@ def test_years_are_spread_behind_age_only(
     assert deviation == pytest.approx(AGE_SPREAD_YEARS, abs=0.05)
 
 
+def test_units_that_nobody_coded_are_no_wrong_choice(
+    loss: VerdictLoss, mini_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    ids = mini_tokenizer("Action units: AU6, AU12.", add_special_tokens=False)["input_ids"]
+    [other] = mini_tokenizer(" AU10", add_special_tokens=False)["input_ids"]
+    labels = torch.tensor([[IGNORED_LABEL, *ids]] * 2)
+    logits = torch.zeros(2, len(ids) + 1, len(mini_tokenizer))
+    tempted = logits.clone()
+    tempted[:, :, other] = 5.0
+    coded = torch.zeros(2, len(UNITS), dtype=torch.bool)
+    of_one = coded.clone()
+    of_one[1, UNITS.index("AU10")] = True
+    # Of two rows the one whose AU10 is unknown stops paying for it.
+    dear, half, cheap = (
+        loss(given, labels, mask).item()
+        for given, mask in ((tempted, coded), (tempted, of_one), (logits, coded))
+    )
+    assert half == pytest.approx((dear + cheap) / 2, rel=0.01)
+    # A text that names it all the same is learned, not infinitely wrong.
+    named = torch.tensor([[IGNORED_LABEL, other]])
+    found = loss(torch.zeros(1, 2, len(mini_tokenizer)), named, of_one[1:])
+    assert found.item() == pytest.approx(float(np.log(len(mini_tokenizer))), rel=1e-4)
+
+
+def test_only_faces_with_coded_units_have_unknown_ones() -> None:
+    units = np.full((3, len(UNITS)), -1, np.int8)
+    units[1, :2], units[2] = (0, 1), 0
+    cache = FeatureCache(np.zeros((1, 3, 1, 1), np.float16), np.zeros((1, 3, 68, 2), np.float32))
+    uncoded = InstructionRows([], cache, units).uncoded
+    assert uncoded.sum(axis=1).tolist() == [0, len(UNITS) - 2, 0]
+
+
 def test_order_is_of_like_lengths_and_of_the_epoch() -> None:
     lengths = np.random.default_rng(0).integers(20, 200, 400).tolist()
     sampler = LengthGroups(lengths, batch=8, seed=3)
@@ -151,7 +186,7 @@ def test_it_learns_its_answers(
                 image_features=torch.cat([item["image_features"] for item in items]),
                 landmarks=torch.cat([item["landmarks"] for item in items]),
             ).logits
-        return loss(logits, labels).item()
+        return loss(logits, labels, torch.stack([item["uncoded"] for item in items])).item()
 
     before = mean_loss()
     train_instructions(
@@ -168,7 +203,7 @@ class Watched(InstructionRows):
     """Writes down which rows were read."""
 
     def __init__(self, rows: InstructionRows) -> None:
-        super().__init__(rows.rows, rows.cache)
+        super().__init__(rows.rows, rows.cache, np.full((6, len(UNITS)), -1, np.int8))
         self.read: list[int] = []
 
     def __getitem__(self, index: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from facellava.corpus import read_faces, read_manifest
+from facellava.corpus import read_faces, read_manifest, sha256
 from facellava.errors import BadCheckpoint
 from facellava.predictor import FaceLlava
 from train.nano import NanoSettings, set_aside, train_nano
@@ -40,6 +40,12 @@ def test_the_weights_load_and_answer(resumed_run: Trained, mini_corpus: Path) ->
     assert model.model.config.region_variant == "paper"
     card = (folder / "README.md").read_text()
     [terms] = read_manifest(mini_corpus)["sources"].values()
+    seen = json.loads((folder / "training_data.json").read_text())
+    assert seen == {
+        "corpus_sha256": sha256(mini_corpus / "manifest.json"),
+        "fold": None,
+        "sources": {"mini": {"train": 36}},
+    }
     assert f"| {terms['title']} | 36 | {terms['licence']} | {terms['consent']} |" in card
 
 

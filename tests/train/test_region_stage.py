@@ -37,6 +37,7 @@ def rows(mini_arrays: FaceArrays) -> FaceRows:
         votes=np.full((FACES, 8), -1, np.float32),
         age=np.full(FACES, -1),
         attributes=np.full((FACES, 40), -1, np.int8),
+        units=np.full((FACES, 15), -1, np.int8),
         fake=np.full(FACES, -1, np.int8),
         measured=mini_arrays.measured[picks],
     )
@@ -82,5 +83,5 @@ def test_the_stage_needs_no_label_in_particular(face_encoder: FaceEncoder, rows:
     outputs = stage(**row)
     assert outputs["loss"].isfinite()
     assert set(outputs["logits"]) == {
-        "expression", "votes", "age", "attributes", "fake", "measured",
+        "expression", "votes", "age", "attributes", "units", "fake", "measured",
     }  # fmt: skip

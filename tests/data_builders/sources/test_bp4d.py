@@ -5,45 +5,32 @@ from collections import Counter
 import pytest
 
 from data_builders.media import Picture
-from data_builders.sources.bp4d import FOLD_OF, TASKS
+from data_builders.sources.bp4d import FOLD_OF
 from facellava.errors import BadCorpus
+from tests.data_builders.sources.layouts import BP4D_HEADER, bp4d_line, bp4d_table, write_bp4d
 from tests.data_builders.sources.miniatures import read, write
 
 UNITS = ["AU1", "AU2", "AU4", "AU6", "AU7", "AU10", "AU12", "AU14", "AU15", "AU17", "AU23", "AU24"]
-HEADER = ",".join(str(number) for number in range(100))
-
-
-def line(frame, **codes):
-    """A row of a table; units that are not named are 9."""
-    return f"{frame}," + ",".join(str(codes.get(f"AU{unit}", 9)) for unit in range(1, 100))
 
 
 @pytest.fixture
 def whole(tmp_path):
-    """All people and tasks: empty tables, empty folders."""
-    write(
-        tmp_path,
-        {f"AUCoding/AU_OCC/{p}_{t}.csv": f"{HEADER}\n" for p in FOLD_OF for t in TASKS},
-    )
-    for person in FOLD_OF:
-        for task in TASKS:
-            (tmp_path / person / task).mkdir(parents=True)
+    write_bp4d(tmp_path)
     return tmp_path
 
 
-def coded(root, *lines, name="F001_T1"):
-    text = "\n".join([HEADER, *lines])
-    (root / "AUCoding" / "AU_OCC" / f"{name}.csv").write_text(text)
+def coded(root, *lines, task="T1", person="F001"):
+    write(root, bp4d_table(person, task, lines))
 
 
 def test_codes_folds_people_and_padding(whole):
     absent = dict.fromkeys(UNITS, 0)
     coded(
         whole,
-        line(7, **absent | {"AU6": 1, "AU24": 1, "AU5": 1}),
-        line(2440, **absent | {"AU1": 9, "AU10": 1, "AU23": 9}),
+        bp4d_line(7, **absent | {"AU6": 1, "AU24": 1, "AU5": 1}),
+        bp4d_line(2440, **absent | {"AU1": 9, "AU10": 1, "AU23": 9}),
     )
-    coded(whole, line(12, **absent), name="M018_T8")
+    coded(whole, bp4d_line(12, **absent), person="M018", task="T8")
     write(whole, {"F001/T1/0007.jpg": "a", "F001/T1/2440.jpg": "b", "M018/T8/012.jpg": "c"})
     rows, drops = read("bp4d", whole)
     assert [(row.key, row.subject, row.fold, row.split) for row in rows] == [
@@ -67,7 +54,7 @@ def test_the_folds_are_the_published_ones():
 
 
 def test_frames_of_which_nothing_is_known_or_without_picture_are_dropped(whole):
-    coded(whole, line(1), line(2, AU1=1), line(3, AU1=1, AU2=7), "")
+    coded(whole, bp4d_line(1), bp4d_line(2, AU1=1), bp4d_line(3, AU1=1, AU2=7))
     write(whole, {"F001/T1/1.jpg": "a", "F001/T1/3.jpg": "b", "AUCoding/AU_OCC/F099_T1.csv": ""})
     [row], drops = read("bp4d", whole)
     assert row.labels == {"action_units": ["AU1"], "action_units_coded": ["AU1"]}
@@ -86,7 +73,7 @@ def test_other_tables_are_refused(whole):
     table.write_text("0,1,2,4,6,7,10,12,14,15,17,23\n")
     with pytest.raises(BadCorpus, match=r"F001_T1.csv' has no column '24' for AU24"):
         read("bp4d", whole)
-    table.write_text(f"{HEADER}\n1,0,0\n")
+    table.write_text(f"{BP4D_HEADER}\n1,0,0\n")
     with pytest.raises(BadCorpus, match="line 2 of .*F001_T1.csv' does not fit its header"):
         read("bp4d", whole)
 

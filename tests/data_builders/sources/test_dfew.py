@@ -7,6 +7,7 @@ from data_builders.plan import planned_rows
 from data_builders.raw_face import Drops
 from data_builders.sources import SOURCES
 from facellava.errors import BadCorpus
+from tests.data_builders.sources.layouts import dfew_lists
 from tests.data_builders.sources.miniatures import read, write
 
 # Clip to label and the fold that tests it.
@@ -15,27 +16,12 @@ CLIPS = {
 }  # fmt: skip
 
 
-def lists(clips=CLIPS):
-    """The ten lists of clips that name their label and their fold."""
-    files = {}
-    for fold in range(1, 6):
-        for part in ("train", "test"):
-            lines = [
-                f"{name},{label}"
-                for name, (label, tested) in clips.items()
-                if (tested == fold) == (part == "test")
-            ]
-            path = f"EmoLabel_DataSplit/{part}(single-labeled)/set_{fold}.csv"
-            files[path] = "\n".join(["video_name,label", *lines]) + "\n"
-    return files
-
-
 def frames(name, count=12):
     return {f"Clip/clip_224x224/{name}/{number}.jpg": b"jpeg" for number in range(1, count + 1)}
 
 
 def test_labels_folds_and_clips_of_every_layout(tmp_path):
-    write(tmp_path, lists())
+    write(tmp_path, dfew_lists(CLIPS))
     write(tmp_path, frames("00001"))
     write(tmp_path, {"Clip/clip_224x224/00002.mp4": b"2", "Clip/original/1.mp4": b"1"})
     write(tmp_path, {f"Clip/original/{name}.mp4": b"clip" for name in (30, 404, "05005", 16000)})
@@ -67,7 +53,7 @@ def test_labels_folds_and_clips_of_every_layout(tmp_path):
 
 
 def test_the_chosen_fold_becomes_the_test_split(tmp_path):
-    write(tmp_path, lists())
+    write(tmp_path, dfew_lists(CLIPS))
     write(tmp_path, {f"Clip/original/{name:05d}.mp4": str(name) for name in CLIPS})
     drops = Drops()
     rows = planned_rows(SOURCES["dfew"], tmp_path, drops, fold=5)
@@ -78,7 +64,7 @@ def test_the_chosen_fold_becomes_the_test_split(tmp_path):
 
 
 def test_what_cannot_be_used_is_counted(tmp_path):
-    write(tmp_path, lists(CLIPS | {7: (0, 1), 8: (8, 2), 9: ("", 3)}))
+    write(tmp_path, dfew_lists(CLIPS | {7: (0, 1), 8: (8, 2), 9: ("", 3)}))
     write(tmp_path, {f"Clip/original/{name:05d}.mp4": b"" for name in CLIPS if name != 30})
     write(tmp_path, {"Clip/clip_224x224/00030/notes.txt": b"no frames"})
     rows, drops = read("dfew", tmp_path)
@@ -92,7 +78,7 @@ def test_what_cannot_be_used_is_counted(tmp_path):
 
 
 def test_other_layouts_are_refused(tmp_path):
-    files = lists()
+    files = dfew_lists(CLIPS)
     gone = files.pop("EmoLabel_DataSplit/test(single-labeled)/set_4.csv")
     write(tmp_path, files)
     with pytest.raises(BadCorpus, match=r"DFEW: .*test\(single-labeled\)/set_4.csv' is missing"):
@@ -106,7 +92,7 @@ def test_other_layouts_are_refused(tmp_path):
 
 
 def test_a_clip_of_the_test_list_in_its_train_list_is_refused(tmp_path):
-    files = lists()
+    files = dfew_lists(CLIPS)
     files["EmoLabel_DataSplit/train(single-labeled)/set_2.csv"] += "00030,3\n"
     write(tmp_path, files)
     write(tmp_path, frames("00001"))

@@ -7,25 +7,14 @@ import pytest
 from data_builders.media import ClipFrame
 from data_builders.sources.disfa import FOLD_OF
 from facellava.errors import BadCorpus
+from tests.data_builders.sources.layouts import DISFA_UNITS, disfa_labels, disfa_whole
 from tests.data_builders.sources.miniatures import read, write
-
-UNITS = (1, 2, 4, 6, 9, 12, 25, 26)
-
-
-def labels(person, unit):
-    return f"ActionUnit_Labels/{person}/{person}_au{unit}.txt"
-
-
-def whole(clip="LeftVideo{}_comp.avi"):
-    """Two frames of everyone; nothing moves."""
-    files = {labels(person, unit): "1,0\n2,0\n" for person in FOLD_OF for unit in UNITS}
-    return files | {f"Videos_LeftCamera/{clip.format(person)}": person for person in FOLD_OF}
 
 
 def test_units_intensities_folds_and_frames_in_order(tmp_path):
-    intensities = dict(zip(UNITS, (1, 2, 3, 4, 5, 0, 2, 1), strict=True))
-    moved = {labels("SN001", unit): f"2,{n}\r\n1,0\r\n" for unit, n in intensities.items()}
-    write(tmp_path, whole() | moved | {labels("SN001", 5): "1,5\n2,5\n"})
+    intensities = dict(zip(DISFA_UNITS, (1, 2, 3, 4, 5, 0, 2, 1), strict=True))
+    moved = {disfa_labels("SN001", unit): f"2,{n}\r\n1,0\r\n" for unit, n in intensities.items()}
+    write(tmp_path, disfa_whole() | moved | {disfa_labels("SN001", 5): "1,5\n2,5\n"})
     rows, drops = read("disfa", tmp_path)
     assert len(rows) == 2 * 27
     assert rows[0].labels["action_units"] == []
@@ -51,8 +40,8 @@ def test_the_folds_are_the_published_ones():
 
 
 def test_a_unit_without_file_is_not_active_and_counted(tmp_path):
-    files = whole("leftVideo{}_Comp.avi")
-    del files[labels("SN004", 9)]
+    files = disfa_whole("leftVideo{}_Comp.avi")
+    del files[disfa_labels("SN004", 9)]
     write(tmp_path, files)
     rows, drops = read("disfa", tmp_path)
     assert len(rows) == 2 * 27
@@ -65,7 +54,10 @@ def test_a_unit_without_file_is_not_active_and_counted(tmp_path):
 
 
 def test_frames_that_one_unit_lacks_and_strangers_are_dropped(tmp_path):
-    write(tmp_path, whole() | {labels("SN001", 12): "2,5\n", labels("SN040", 1): "1,0\n"})
+    write(
+        tmp_path,
+        disfa_whole() | {disfa_labels("SN001", 12): "2,5\n", disfa_labels("SN040", 1): "1,0\n"},
+    )
     rows, drops = read("disfa", tmp_path)
     assert len(rows) == 2 * 27 - 1
     assert drops.to_dict() == {
@@ -76,7 +68,7 @@ def test_frames_that_one_unit_lacks_and_strangers_are_dropped(tmp_path):
 
 @pytest.mark.parametrize("line", ["0,1", "3,6", "3", "3,1,1", "a,1"])
 def test_other_lines_are_refused(tmp_path, line):
-    write(tmp_path, whole() | {labels("SN001", 4): f"1,0\n{line}\n"})
+    write(tmp_path, disfa_whole() | {disfa_labels("SN001", 4): f"1,0\n{line}\n"})
     with pytest.raises(BadCorpus, match=f"line 2 of .*SN001_au4.txt' is '{line}'; a frame from 1"):
         read("disfa", tmp_path)
 
@@ -90,6 +82,8 @@ def test_other_lines_are_refused(tmp_path, line):
     ],
 )
 def test_what_lacks_is_named(tmp_path, lost, missing):
-    write(tmp_path, {name: text for name, text in whole().items() if not name.startswith(lost)})
+    write(
+        tmp_path, {name: text for name, text in disfa_whole().items() if not name.startswith(lost)}
+    )
     with pytest.raises(BadCorpus, match=f"{missing}; expected"):
         read("disfa", tmp_path)

@@ -1,34 +1,18 @@
 """FaceForensics++: both orders of a pair are fakes, compressions are sources, splits disjoint."""
 
-import json
-from itertools import product
-
 import pytest
 
 from data_builders.media import ClipFile
 from facellava.errors import BadCorpus
+from tests.data_builders.sources.layouts import PAIRS, faceforensics_clips, faceforensics_lists
 from tests.data_builders.sources.miniatures import read, write
-
-METHODS = ["Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter"]
-PAIRS = {"train": [["071", "054"]], "val": [["720", "672"]], "test": [["000", "003"]]}
-
-
-def lists(pairs=PAIRS, folder="dataset/splits"):
-    return {f"{folder}/{name}.json": json.dumps(found) for name, found in pairs.items()}
-
-
-def clips(methods=METHODS, compression="c23"):
-    files = {}
-    for [one, other] in (pair for pairs in PAIRS.values() for pair in pairs):
-        for clip in (one, other):
-            files[f"original_sequences/youtube/{compression}/videos/{clip}.mp4"] = clip
-        for method, name in product(methods, (f"{one}_{other}", f"{other}_{one}")):
-            files[f"manipulated_sequences/{method}/{compression}/videos/{name}.mp4"] = name
-    return files
 
 
 def test_labels_splits_and_both_orders(tmp_path):
-    write(tmp_path, lists() | clips() | clips(["Deepfakes"], "c40"))
+    write(
+        tmp_path,
+        faceforensics_lists() | faceforensics_clips() | faceforensics_clips(["Deepfakes"], "c40"),
+    )
     rows, drops = read("faceforensics_c23", tmp_path)
     assert [row.split for row in rows] == ["train"] * 12 + ["validation"] * 12 + ["test"] * 12
     tested = {row.key: row for row in rows if row.split == "test"}
@@ -48,7 +32,9 @@ def test_labels_splits_and_both_orders(tmp_path):
 
 
 def test_missing_methods_and_clips_are_counted(tmp_path):
-    files = lists(folder="splits") | clips(["Deepfakes", "FaceSwap"], "c40")
+    files = faceforensics_lists(folder="splits") | faceforensics_clips(
+        ["Deepfakes", "FaceSwap"], "c40"
+    )
     del files["manipulated_sequences/FaceSwap/c40/videos/000_003.mp4"]
     write(tmp_path, files)
     rows, drops = read("faceforensics_c40", tmp_path)
@@ -64,14 +50,14 @@ def test_missing_methods_and_clips_are_counted(tmp_path):
 
 @pytest.mark.parametrize("again", [["000", "003"], ["003", "500"]])
 def test_a_clip_in_two_splits_is_refused(tmp_path, again):
-    write(tmp_path, clips() | lists(PAIRS | {"train": [again]}))
+    write(tmp_path, faceforensics_clips() | faceforensics_lists(PAIRS | {"train": [again]}))
     with pytest.raises(BadCorpus, match="clip 00[03] of .*test.json' is in two pairs"):
         read("faceforensics_c23", tmp_path)
 
 
 @pytest.mark.parametrize("pairs", [{"a": 1}, [["000"]], [["000", 3]], [["../x", "003"]]])
 def test_lists_of_another_form_are_refused(tmp_path, pairs):
-    write(tmp_path, clips() | lists(PAIRS | {"val": pairs}))
+    write(tmp_path, faceforensics_clips() | faceforensics_lists(PAIRS | {"val": pairs}))
     with pytest.raises(BadCorpus, match="val.json' holds .*; expected a list of pairs"):
         read("faceforensics_c23", tmp_path)
     write(tmp_path, {"dataset/splits/val.json": "[["})
@@ -82,9 +68,9 @@ def test_lists_of_another_form_are_refused(tmp_path, pairs):
 def test_what_lacks_is_named(tmp_path):
     with pytest.raises(BadCorpus, match="youtube/c40/videos' is missing; expected .*/c40/"):
         read("faceforensics_c40", tmp_path)
-    write(tmp_path, clips([]))
+    write(tmp_path, faceforensics_clips([]))
     with pytest.raises(BadCorpus, match="Deepfakes/c23/videos' is missing; expected"):
         read("faceforensics_c23", tmp_path)
-    write(tmp_path, clips())
+    write(tmp_path, faceforensics_clips())
     with pytest.raises(BadCorpus, match="splits/train.json' is missing; expected"):
         read("faceforensics_c23", tmp_path)

@@ -1,0 +1,298 @@
+"""The tables of a report, for whoever draws them: Markdown and HTML show the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from eval.protocols import SMALLER_IS_BETTER
+from eval.published import RATINGS, PublishedTable, published
+
+Block = Mapping[str, Any]
+"""What results.json says about one protocol."""
+
+NONE: Final = "-"
+IN_YEARS: Final = frozenset({"MAE", "bias"})
+SEEN: Final = {
+    "no": ("zero-shot", "training saw no face of this dataset"),
+    "other splits": ("fine-tuned", "training saw other splits of this dataset"),
+    "these faces": ("INVALID", "training saw these very faces"),
+    "unknown": ("unknown", "the model does not say what it was trained on"),
+}
+"""What `trained_on` makes of a figure, in a word and in a sentence."""
+
+FIGURE_WORDS: Final = {
+    "WAR": "share of right answers (accuracy)",
+    "UAR": "mean over the classes of the share of right answers",
+    "MAE": "mean absolute error in years; smaller is better",
+    "CS5": "share of answers within five years",
+    "mean_F1": "mean over the action units of F1",
+    "mean_accuracy": "mean over the action units of accuracy",
+    "mAcc": "mean over the attributes of accuracy",
+    "balanced_accuracy": "the same where rare and common answers weigh alike; chance is 0.5",
+    "accuracy": "share of right answers",
+    "AUC": "chance that a fake is given a higher probability of fake than a genuine face is",
+}
+RATING_WORDS: Final = {
+    "reason_media": "Fits the picture",
+    "reason_label": "Fits the label",
+    "completeness": "Complete",
+}
+GAP_WORDS: Final = {
+    "demographic_parity": "Demographic parity: how often a label is answered",
+    "equal_opportunity": "Equal opportunity: how often it is answered to those who have it",
+    "equalized_odds": "Equalized odds: the same, and to those who have it not",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in words.
+
+    Attributes:
+        title: what it shows, in a line.
+        head: the columns' names.
+        align: a letter a column: "l" for words, "r" for numbers.
+        rows: cells; a line break in a cell is meant as one.
+        strong: places of the rows to stand out.
+        note: what has to be known to read it.
+    """
+
+    title: str
+    head: tuple[str, ...]
+    align: str
+    rows: Sequence[tuple[str, ...]]
+    strong: frozenset[int] = frozenset()
+    note: str = ""
+
+
+def one_line(text: object) -> str:
+    """Text from outside, on one line."""
+    return " ".join(str(text).split())
+
+
+def words(name: str) -> str:
+    """A figure's or column's name as people write it."""
+    return name.replace("_", " ")
+
+
+def number(name: str, value: float | None) -> str:
+    """A figure: years at two places, shares at three, counts as they are."""
+    if value is None:
+        return NONE
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.2f}" if name in IN_YEARS else f"{value:.3f}"
+
+
+def spread(name: str, found: Mapping[str, Any] | None) -> str:
+    """A figure with its interval."""
+    if not found or found["value"] is None:
+        return NONE
+    value = number(name, found["value"])
+    if found["low"] is None or found["high"] is None:
+        return value
+    return f"{value} [{number(name, found['low'])}, {number(name, found['high'])}]"
+
+
+def percent(share: float | None) -> str:
+    """A share in percent."""
+    return NONE if share is None else f"{100 * share:.1f}%"
+
+
+def summary_table(protocols: Mapping[str, Block]) -> Table:
+    """A row a protocol: its figures beside what costs no skill."""
+    rows = []
+    for key, block in protocols.items():
+        names, simple = block["figures"], block["baselines"]
+        rows.append(
+            (
+                f"{one_line(block['title'])}\n{key}",
+                f"{block['n']:,}",
+                _lines(f"{words(name)} {spread(name, each)}" for name, each in names.items()),
+                _lines(number(name, simple["majority"]["figures"].get(name)) for name in names),
+                _lines(number(name, simple["random"]["figures"].get(name)) for name in names),
+                percent(block["unreadable"]["share"]),
+                SEEN[block["trained_on"]][0],
+            )
+        )
+    return Table(
+        "All protocols",
+        ("Protocol", "Faces", "Figures [95% interval]", "Majority", "Random", "Unreadable",
+         "Training"),
+        "lrlrrrl",
+        rows,
+        note="Majority: the best answer that looks at no face. Random: answers drawn as often as "
+        "the truth has them.",
+    )  # fmt: skip
+
+
+def figures_table(block: Block) -> Table:
+    """The figures of one protocol, a row each."""
+    simple, likely = block["baselines"], block["by_probability"]
+    head = ["Figure", "Value [95% interval]", "Majority", "Random"]
+    rows = []
+    for name, found in block["figures"].items():
+        row = [
+            f"{words(name)}{' (smaller is better)' if name in SMALLER_IS_BETTER else ''}",
+            spread(name, found),
+            *(number(name, simple[kind]["figures"].get(name)) for kind in ("majority", "random")),
+        ]
+        if likely:
+            row.append(number(name, likely["figures"].get(name)))
+        rows.append(tuple(row))
+    if likely:
+        head.append("Likeliest label")
+    note = "Likeliest label: the same where the most probable label is the answer, not the text."
+    return Table("Figures", tuple(head), "l" + "r" * (len(head) - 1), rows,
+                 note=note if likely else "")  # fmt: skip
+
+
+def folds_table(block: Block) -> Table | None:
+    """The figures of each fold, their mean, and those of all faces together."""
+    if not block["folds_figures"]:
+        return None
+    named = {f"Fold {fold}": figures for fold, figures in block["folds_figures"].items()}
+    named["Mean over folds"] = block["mean_over_folds"]
+    named["All faces together"] = {n: each["value"] for n, each in block["figures"].items()}
+    names = list(block["figures"])
+    rows = [
+        (name, *(number(figure, figures.get(figure)) for figure in names))
+        for name, figures in named.items()
+    ]
+    head = ("Fold", *(words(name) for name in names))
+    return Table("Folds", head, "l" + "r" * len(names), rows,
+                 frozenset({len(rows) - 2, len(rows) - 1}))  # fmt: skip
+
+
+def details_table(block: Block) -> Table | None:
+    """A row for each label or age group."""
+    found: Mapping[str, Mapping[str, Any]] = block["details"]
+    if not found:
+        return None
+    names = list(dict.fromkeys(name for row in found.values() for name in row))
+    rows = [
+        (one_line(label), *(number(name, row.get(name)) for name in names))
+        for label, row in found.items()
+    ]
+    title = "By age group" if block["kind"] == "years" else "By label"
+    head = (title.split()[-1].capitalize(), *("faces" if n == "n" else words(n) for n in names))
+    return Table(title, head, "l" + "r" * len(names), rows)
+
+
+def confusion_table(block: Block) -> Table | None:
+    """How often each label was answered with each word."""
+    found = block["confusion"]
+    if not found:
+        return None
+    rows = [
+        (one_line(label), *(f"{count:,}" for count in counts))
+        for label, counts in zip(found["labels"], found["counts"], strict=True)
+    ]
+    head = ("Truth", *(one_line(column) for column in found["columns"]))
+    return Table("Truth (rows) and answer (columns), counts", head, "l" + "r" * (len(head) - 1),
+                 rows)  # fmt: skip
+
+
+def fairness_tables(block: Block) -> list[Table]:
+    """For each way to slice: its groups, and the gaps between them."""
+    tables = []
+    for key, found in block["fairness"].items():
+        names, by = list(block["figures"]), one_line(words(key))
+        groups = [
+            (
+                one_line(group),
+                f"{each['n']:,}",
+                *(spread(name, each["figures"].get(name)) for name in names),
+                one_line(each.get("note", "")),
+            )
+            for group, each in found["groups"].items()
+        ]
+        head = (by.capitalize(), "Faces", *(f"{words(name)} [95%]" for name in names), "")
+        tables.append(Table(f"By {by}", head, "lr" + "r" * len(names) + "l", groups))
+        gaps = [
+            (
+                GAP_WORDS.get(name, f"{words(name)}: best group to worst"),
+                spread(name, gap),
+                one_line(gap.get("worst") or NONE),
+                one_line(gap.get("label") or NONE),
+            )
+            for name, gap in found["gaps"].items()
+        ]
+        if gaps:
+            tables.append(
+                Table(f"Gaps by {by}", ("Gap", "Value [95% interval]", "Worst off", "Label"),
+                      "lrll", gaps, note="0 is none. Chance alone lifts a gap above 0, and the "
+                      "more so the fewer faces a group has.")
+            )  # fmt: skip
+    return tables
+
+
+def paper_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Our figures beside the published ones, a table a protocol that has any."""
+    engine = one_line(results["engine"]["name"])
+    known = published().protocols
+    return [
+        _beside(engine, block, known[block["published"]])
+        for block in results["protocols"].values()
+        if block["published"] in known
+    ]
+
+
+def _beside(engine: str, block: Block, others: PublishedTable) -> Table:
+    names = list(block["figures"])
+    setting, reason = SEEN[block["trained_on"]]
+    here = f"measured here, {block['n']:,} faces; {reason}"
+    rows = [
+        (f"{engine} (ours)", setting, *(spread(n, block["figures"][n]) for n in names), here)
+    ]
+    if block["mean_over_folds"]:
+        mean = (number(name, block["mean_over_folds"].get(name)) for name in names)
+        rows.append((f"{engine} (ours), mean over folds", setting, *mean, here))
+    ours = frozenset(range(len(rows)))
+    for row in others.rows:
+        figures = (number(name, row.figures.get(name)) for name in names)
+        source = f"published: {row.source}" + (f"; {row.caveat}" if row.caveat else "")
+        rows.append((row.model, row.setting, *figures, source))
+    head = ("Model", "Setting", *(words(name) for name in names), "Where from")
+    return Table(one_line(block["title"]), head, "ll" + "r" * len(names) + "l", rows, ours,
+                 others.caveat)  # fmt: skip
+
+
+def judged_tables(results: Mapping[str, Any]) -> list[Table]:
+    """Our reasons' ratings beside the published ones, a table a task that was judged."""
+    known = published().reasoning
+    by_task: dict[str, list[Block]] = {}
+    for block in results["protocols"].values():
+        if block.get("judged"):
+            by_task.setdefault(block["task"], []).append(block)
+    engine, tables = one_line(results["engine"]["name"]), []
+    for task, blocks in by_task.items():
+        rows = [_judged_row(engine, block) for block in blocks]
+        ours = frozenset(range(len(rows)))
+        for model, ratings in known.ratings(task).items():
+            numbers = (f"{ratings[name]:.2f}" for name in RATINGS)
+            rows.append((model, *numbers, f"published: {known.source}, judge {known.judge}"))
+        head = ("Model", *(RATING_WORDS[name] for name in RATINGS), "Where from")
+        tables.append(Table(f"Ratings of the reasons, 1 to 10: {words(task)}", head, "lrrrl", rows,
+                            ours, known.caveat))  # fmt: skip
+    return tables
+
+
+def _judged_row(engine: str, block: Block) -> tuple[str, ...]:
+    judged = block["judged"]
+    here = f"{one_line(block['title'])}, {judged['n']:,} answers, judge {one_line(judged['judge'])}"
+    return (f"{engine} (ours)", *(_rating(judged["ratings"].get(name)) for name in RATINGS), here)
+
+
+def _rating(found: Mapping[str, float | None] | None) -> str:
+    if not found or found["mean"] is None:
+        return NONE
+    if found["low"] is None or found["high"] is None:
+        return f"{found['mean']:.2f}"
+    return f"{found['mean']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+
+
+def _lines(parts: Iterable[str]) -> str:
+    return "\n".join(parts)

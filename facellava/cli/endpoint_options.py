@@ -1,0 +1,62 @@
+"""Options of the commands that ask a paid endpoint: annotate, eval, judge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from facellava.endpoint import EndpointSettings, Prices
+
+PricesOption = Annotated[
+    Optional[Path],  # noqa: UP045  (typer reads the annotation at run time)
+    typer.Option(help="JSON or TOML: dollars for 10^6 tokens, by model."),
+]
+MaxCostOption = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(help="Dollars that may be spent; needs --prices."),
+]
+DryRunFlag = Annotated[
+    bool, typer.Option("--dry-run", help="Say what it would cost, and send nothing.")
+]
+KeyVariableOption = Annotated[
+    str, typer.Option("--api-key-env", help="The environment variable that holds the key.")
+]
+ConcurrencyOption = Annotated[int, typer.Option(help="Requests under way at once.")]
+PerMinuteOption = Annotated[int, typer.Option(help="Requests a minute at most; 0 for any.")]
+PatienceOption = Annotated[float, typer.Option(help="Hours to wait for a silent endpoint.")]
+CacheOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(help="File of all paid replies; by default beside the results."),
+]
+
+
+def endpoint_settings(
+    address: str,
+    model: str,
+    *,
+    api_key_env: str,
+    concurrency: int,
+    per_minute: int,
+    patience: float,
+) -> EndpointSettings:
+    """A model behind an address, asked as the options say."""
+    from facellava.endpoint import EndpointSettings
+
+    return EndpointSettings(
+        address,
+        model,
+        api_key_env=api_key_env,
+        concurrency=concurrency,
+        requests_per_minute=per_minute or None,
+        patience=3600 * patience,
+    )
+
+
+def price_table(path: Path | None) -> Prices:
+    """The prices of --prices; none without it."""
+    from facellava.endpoint import read_prices
+
+    return read_prices(path) if path else {}
