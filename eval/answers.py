@@ -129,7 +129,8 @@ def read_answers(path: Path) -> tuple[dict[str, Any], dict[str, Reply]]:
         FacellavaError: there is no such file, or it is not one of ours.
     """
     try:
-        head, *rows = path.read_text("utf-8").splitlines()
+        # Not splitlines: texts may hold other characters that it takes for the end of a line.
+        head, *rows = path.read_text("utf-8").removesuffix("\n").split("\n")
         found = [_REPLY.validate_json(row) for row in rows]
         facts: dict[str, Any] = json.loads(head)
         known = facts.get("version") == VERSION

@@ -19,7 +19,6 @@ import hashlib
 import heapq
 import json
 import re
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version

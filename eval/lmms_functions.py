@@ -83,7 +83,7 @@ def _given(doc: Doc, label: Label) -> Any:
 
 
 def _is_in(years: int, group: str) -> bool:
-    """Whether an age is in a group such as "20-29" or "70+"; groups are asked in ascending order."""
+    """Whether an age is in a group such as "20-29" or "70+", asked from the youngest on."""
     return group.endswith("+") or years <= int(group.partition("-")[2])
 
 

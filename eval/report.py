@@ -31,8 +31,8 @@ PAPER_NOTE: Final = (
     "splits, crops and sampling of frames may differ from ours."
 )
 
-# Names come from outside: no markup, no pictures, no links.
-_MARKUP: Final = re.compile(r"([\\`*\[\]<>|])")
+# Names come from outside: no markup, no pictures, no links. Brackets alone are none.
+_MARKUP: Final = re.compile(r"[\\`*<>|]|\](?=[(\[:])")
 
 
 def report_markdown(results: Mapping[str, Any]) -> str:
@@ -71,7 +71,7 @@ def readme_table(results: Mapping[str, Any]) -> str:
             )
         )
     head = ("Protocol", "Faces", "Figures [95% interval]", "Majority", "Training")
-    return _table(Table("", head, "lrlrl", rows), heading=None) + "\n"
+    return _table(Table("", head, "lrkrl", rows), heading=None) + "\n"
 
 
 def figure_words(blocks: Iterable[Block]) -> dict[str, str]:
@@ -80,11 +80,15 @@ def figure_words(blocks: Iterable[Block]) -> dict[str, str]:
     return {words(name): FIGURE_WORDS[name] for name in names}
 
 
-def tables_of(block: Block) -> list[Table]:
-    """All tables of one protocol, in the order in which they are read."""
-    found = (figures_table, folds_table, details_table, confusion_table)
-    tables = [make(block) for make in found]
-    return [table for table in tables if table] + fairness_tables(block)
+def leading_tables(block: Block) -> list[Table]:
+    """Of one protocol: its figures, by fold where there are folds, and for whom they hold."""
+    folds = folds_table(block)
+    return [figures_table(block), *([folds] if folds else []), *fairness_tables(block)]
+
+
+def detail_tables(block: Block) -> list[Table]:
+    """Of one protocol: what stands behind the figures."""
+    return [table for table in (details_table(block), confusion_table(block)) if table]
 
 
 def _beside_the_paper(results: Mapping[str, Any]) -> list[str]:
@@ -98,7 +102,7 @@ def _protocol(block: Block) -> str:
     parts = [
         _facts(protocol_facts(block)),
         *(_safe(each) for each in protocol_sentences(block)),
-        *(_table(table) for table in tables_of(block)),
+        *(_table(table) for table in (*leading_tables(block), *detail_tables(block))),
     ]
     return "\n\n".join(parts)
 
@@ -108,7 +112,7 @@ def _facts(facts: Mapping[str, str]) -> str:
 
 
 def _table(table: Table, heading: str | None = "###") -> str:
-    rules = {"l": "---", "r": "--:"}
+    rules = {"l": "---", "k": "---", "r": "--:"}
     lines = [] if heading is None else [f"{heading} {_safe(table.title)}", ""]
     lines += [_row(table.head), f"|{'|'.join(rules[side] for side in table.align)}|"]
     for place, row in enumerate(table.rows):
@@ -126,4 +130,4 @@ def _row(cells: Iterable[str], *, strong: bool = False) -> str:
 
 
 def _safe(text: str) -> str:
-    return _MARKUP.sub(r"\\\1", text)
+    return _MARKUP.sub(r"\\\g<0>", text)

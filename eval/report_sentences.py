@@ -124,11 +124,11 @@ def _calibration(block: Block) -> str:
     if not readings:
         return ""
     said = (
-        f"{name}: ECE {number('ECE', each['ECE'])}, Brier {number('Brier', each['Brier'])} "
+        f"{name} ECE {number('ECE', each['ECE'])}, Brier {number('Brier', each['Brier'])} "
         f"(n = {each['n']:,})"
         for name, each in readings.items()
     )
-    return f"Calibration. {'; '.join(said).capitalize()}."
+    return f"Calibration: {'; '.join(said)}."
 
 
 def _claims(block: Block) -> str:
@@ -176,4 +176,3 @@ def _agreement(block: Block) -> str:
         if isinstance(value, int | float | str)
     ]
     return f"Agreement of the judge: {', '.join(said)}." if said else ""
-

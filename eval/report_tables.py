@@ -44,6 +44,10 @@ GAP_WORDS: Final = {
     "equal_opportunity": "Equal opportunity: how often it is answered to those who have it",
     "equalized_odds": "Equalized odds: the same, and to those who have it not",
 }
+GAP_NOTE: Final = (
+    "0 is none; a dash: too few faces of a label to say. Chance alone lifts a gap above 0, and the "
+    "more so the fewer faces a group has."
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ class Table:
     Attributes:
         title: what it shows, in a line.
         head: the columns' names.
-        align: a letter a column: "l" for words, "r" for numbers.
+        align: a letter a column: "l" for words, "k" for words whose lines are kept whole, "r" for
+            numbers.
         rows: cells; a line break in a cell is meant as one.
         strong: places of the rows to stand out.
         note: what has to be known to read it.
@@ -121,7 +126,7 @@ def summary_table(protocols: Mapping[str, Block]) -> Table:
         "All protocols",
         ("Protocol", "Faces", "Figures [95% interval]", "Majority", "Random", "Unreadable",
          "Training"),
-        "lrlrrrl",
+        "lrkrrrl",
         rows,
         note="Majority: the best answer that looks at no face. Random: answers drawn as often as "
         "the truth has them.",
@@ -203,14 +208,13 @@ def fairness_tables(block: Block) -> list[Table]:
         groups = [
             (
                 one_line(group),
-                f"{each['n']:,}",
+                f"{each['n']:,}" + (f" ({one_line(each['note'])})" if each.get("note") else ""),
                 *(spread(name, each["figures"].get(name)) for name in names),
-                one_line(each.get("note", "")),
             )
             for group, each in found["groups"].items()
         ]
-        head = (by.capitalize(), "Faces", *(f"{words(name)} [95%]" for name in names), "")
-        tables.append(Table(f"By {by}", head, "lr" + "r" * len(names) + "l", groups))
+        head = (by.capitalize(), "Faces", *(f"{words(name)} [95%]" for name in names))
+        tables.append(Table(f"By {by}", head, "lr" + "r" * len(names), groups))
         gaps = [
             (
                 GAP_WORDS.get(name, f"{words(name)}: best group to worst"),
@@ -222,10 +226,14 @@ def fairness_tables(block: Block) -> list[Table]:
         ]
         if gaps:
             tables.append(
-                Table(f"Gaps by {by}", ("Gap", "Value [95% interval]", "Worst off", "Label"),
-                      "lrll", gaps, note="0 is none. Chance alone lifts a gap above 0, and the "
-                      "more so the fewer faces a group has.")
-            )  # fmt: skip
+                Table(
+                    f"Gaps by {by}",
+                    ("Gap", "Value [95% interval]", "Worst off", "Label"),
+                    "lrll",
+                    gaps,
+                    note=GAP_NOTE,
+                )
+            )
     return tables
 
 
@@ -244,9 +252,7 @@ def _beside(engine: str, block: Block, others: PublishedTable) -> Table:
     names = list(block["figures"])
     setting, reason = SEEN[block["trained_on"]]
     here = f"measured here, {block['n']:,} faces; {reason}"
-    rows = [
-        (f"{engine} (ours)", setting, *(spread(n, block["figures"][n]) for n in names), here)
-    ]
+    rows = [(f"{engine} (ours)", setting, *(spread(n, block["figures"][n]) for n in names), here)]
     if block["mean_over_folds"]:
         mean = (number(name, block["mean_over_folds"].get(name)) for name in names)
         rows.append((f"{engine} (ours), mean over folds", setting, *mean, here))
@@ -273,10 +279,11 @@ def judged_tables(results: Mapping[str, Any]) -> list[Table]:
         ours = frozenset(range(len(rows)))
         for model, ratings in known.ratings(task).items():
             numbers = (f"{ratings[name]:.2f}" for name in RATINGS)
-            rows.append((model, *numbers, f"published: {known.source}, judge {known.judge}"))
+            rows.append((model, *numbers, f"published: {known.source}"))
         head = ("Model", *(RATING_WORDS[name] for name in RATINGS), "Where from")
-        tables.append(Table(f"Ratings of the reasons, 1 to 10: {words(task)}", head, "lrrrl", rows,
-                            ours, known.caveat))  # fmt: skip
+        title = f"Ratings of the reasons, 1 to 10: {words(task)}"
+        note = f"Judge of the published ones: {known.judge}. {known.caveat}"
+        tables.append(Table(title, head, "lrrrl", rows, ours, note))
     return tables
 
 

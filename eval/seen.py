@@ -20,6 +20,8 @@ Seen = Literal["no", "other splits", "these faces", "unknown"]
 # One dataset under several names: what one protocol trains on, another may test.
 _PROTOCOL_PART: Final = re.compile(r"(?:_(?:random|subjects|c23|c40)|[78])$")
 
+_BLENDED: Final = "_self_blended"  # made from the faces of a source
+
 
 def training_data(checkpoint: Path) -> dict[str, Any] | None:
     """What a checkpoint says that it was trained on; None where it says nothing.
@@ -44,10 +46,14 @@ def seen_in_training(
         return "unknown"
     sources: Mapping[str, Mapping[str, int]] = training["sources"]
     own = protocol.made_from or protocol.source
-    family = [name for name in sources if _dataset(name) == _dataset(own) and sources[name]]
+    family = {
+        name.removesuffix(_BLENDED)
+        for name in sources
+        if _dataset(name.removesuffix(_BLENDED)) == _dataset(own) and sources[name]
+    }
     if not family:
         return "no"
-    if family != [own]:
+    if family != {own}:
         return "these faces"
     if protocol.folds:
         # The fold that was the test part stayed out of training.
@@ -56,4 +62,4 @@ def seen_in_training(
 
 
 def _dataset(source: str) -> str:
-    return _PROTOCOL_PART.sub("", source.removesuffix("_self_blended"))
+    return _PROTOCOL_PART.sub("", source)

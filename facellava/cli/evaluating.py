@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
-from facellava.cli.explaining import faithfulness, judge, verify
 from facellava.cli.arguments import ApiKeyOption, ModelOption
 from facellava.cli.endpoint_options import (
     CacheOption,
@@ -31,9 +30,6 @@ if TYPE_CHECKING:
     from eval.protocols import Protocol
 
 app = typer.Typer(help="Measure a model on benchmarks.", no_args_is_help=True)
-app.command()(verify)
-app.command()(faithfulness)
-app.command()(judge)
 
 ProtocolsArgument = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads the annotation at run time)

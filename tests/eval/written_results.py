@@ -1,0 +1,122 @@
+"""Results of a run that never was, for the tests of reports: scored like any other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from eval.items import Item
+from eval.protocols import PROTOCOLS, Protocol
+from eval.results import clean, score
+
+ATTACK = '<img src=x onerror="alert(1)"> [win](https://evil.test) | `x` $\\frac{ "</script>'
+PER_PROTOCOL = 240
+PEOPLE = {
+    "gender": ("female", "male"),
+    "race": ("Black", "East Asian", "Indian", "Latino_Hispanic", "Middle Eastern", "White"),
+}
+
+
+def usual_results() -> dict[str, Any]:
+    """All kinds of protocols, folds, an invalid one, one without probabilities, hostile words."""
+    keys = ("dfew/5-folds", "disfa/3-folds", "celeba/test", "utkface/21-60", "faceforensics/c40",
+            "real_fake_faces/test")  # fmt: skip
+    blocks = {key: scored_block(key, seed) for seed, key in enumerate(keys)}
+    blocks["dfew/5-folds"] |= {
+        "trained_on": "no",
+        "claims": {"n_answers": 240, "supported": 300, "contradicted": 60, "unmeasurable": 40,
+                   "distinct_per_answer": 1.667,
+                   "on_other_faces": {"supported": 200, "contradicted": 180, "unmeasurable": 20}},
+        "judged": {"judge": "gpt-4o", "n": 100, "agreement": {"kappa": 0.71, "n": 30},
+                   "ratings": {"reason_media": {"mean": 6.51, "low": 6.2, "high": 6.83},
+                               "reason_label": {"mean": 7.0, "low": 6.7, "high": 7.25},
+                               "completeness": {"mean": 5.5, "low": None, "high": None}}},
+        "faithfulness": {"n": 90, "method": "occlude", "share_larger": 0.64,
+                         "cited_fall": {"value": 0.12, "low": 0.1, "high": 0.14},
+                         "control_fall": {"value": 0.05, "low": 0.03, "high": 0.07},
+                         "difference": {"value": 0.07, "low": 0.04, "high": 0.1}},
+    }  # fmt: skip
+    blocks["celeba/test"]["trained_on"] = "these faces"
+    blocks["utkface/21-60"] |= {"trained_on": "other splits", "left_out": {ATTACK: 3}}
+    hostile = blocks["real_fake_faces/test"]
+    hostile["worst"][0] |= {"face_id": f'"{ATTACK}', "text": ATTACK * 200}
+    hostile["unreadable"]["reasons"] = {ATTACK: 2}
+    hostile["fairness"] = {
+        ATTACK: {
+            "groups": {ATTACK: {"n": 40, "figures": hostile["figures"]},
+                       "few": {"n": 3, "figures": {}, "note": "too few"}},
+            "gaps": {},
+        }
+    }  # fmt: skip
+    return {
+        "version": 1,
+        "made": {
+            "at": "2026-11-26T08:00:00Z",
+            "facellava": "0.1.0",
+            "commit": "15b6d4b15b6d4b15b6d4b15b6d4b15b6d4b15b6d",
+            "machine": {"cpu": "AMD EPYC", "cores": 2, "memory_gib": 7.8, "gpu": None,
+                        "python": "3.13.5", "torch": "2.13.0"},
+        },
+        "engine": {"kind": "model", "name": "nano", "weights_sha256": "ab" * 32,
+                   "prompt": "question", "label_only": False},
+        "settings": {"limit": 240, "seed": 0, "fold": None},
+        "protocols": blocks,
+    }  # fmt: skip
+
+
+def scored_block(key: str, seed: int) -> dict[str, Any]:
+    """A protocol's block, from answers that are mostly right."""
+    protocol, rng = PROTOCOLS[key], np.random.default_rng(seed)
+    items = [_item(protocol, rng, place) for place in range(PER_PROTOCOL)]
+    block = score(protocol, items)
+    extra = {"claims": None, "judged": None, "faithfulness": None}
+    more = {"data_sha256": "cd" * 32, "left_out": {}, "fold": None, "trained_on": "unknown"}
+    return clean(block | more | extra)
+
+
+def _item(protocol: Protocol, rng: np.random.Generator, place: int) -> Item:
+    groups = {key: str(rng.choice(names)) for key, names in PEOPLE.items()}
+    truth, given, table = _answer(protocol, rng)
+    readable = rng.random() > 0.04
+    with_table = readable and protocol.key != "real_fake_faces/test"
+    return Item(
+        f"{protocol.source}-{place}",
+        truth,
+        given if readable else None,
+        text=f"{protocol.task.capitalize()}: {given}. The lip corners are raised.",
+        problem="" if readable else "no statement was found",
+        strict=readable,
+        table=table if with_table else {},
+        calibrated={} if not with_table else _cooler(table),
+        fold=place % protocol.folds + 1 if protocol.folds else None,
+        subject=f"p{place % 40}",
+        groups=groups | ({"age": "20-29" if place else "70+"}),
+    )
+
+
+def _answer(protocol: Protocol, rng: np.random.Generator) -> tuple[Any, Any, dict[str, float]]:
+    right = rng.random() < 0.7
+    if protocol.kind == "years":
+        age = int(rng.integers(21, 61))
+        return age, age + int(rng.normal(0, 5)), {}
+    if protocol.kind in ("units", "attributes"):
+        rates = np.linspace(0.05, 0.9, len(protocol.labels))
+        truth = {n: bool(rng.random() < r) for n, r in zip(protocol.labels, rates, strict=True)}
+        table = {n: abs(float(rng.beta(1, 4)) - there) for n, there in truth.items()}
+        return truth, {n: share >= 0.5 for n, share in table.items()}, table
+    labels = protocol.labels
+    truth = str(rng.choice(labels, p=_shares(len(labels))))
+    given = truth if right else str(rng.choice(labels))
+    sure = float(rng.uniform(0.5, 0.98))
+    rest = (1 - sure) / (len(labels) - 1)
+    return truth, given, {label: sure if label == given else rest for label in labels}
+
+
+def _cooler(table: dict[str, float]) -> dict[str, float]:
+    """Less sure of everything."""
+    return {label: 0.7 * share + 0.3 / len(table) for label, share in table.items()}
+
+
+def _shares(count: int) -> np.ndarray:
+    return np.arange(count, 0, -1) / (count * (count + 1) / 2)
