@@ -112,9 +112,9 @@ def _facts(facts: Mapping[str, str]) -> str:
 
 
 def _table(table: Table, heading: str | None = "###") -> str:
-    rules = {"l": "---", "k": "---", "r": "--:"}
     lines = [] if heading is None else [f"{heading} {_safe(table.title)}", ""]
-    lines += [_row(table.head), f"|{'|'.join(rules[side] for side in table.align)}|"]
+    rules = ("--:" if side == "r" else "---" for side in table.align)
+    lines += [_row(table.head), f"|{'|'.join(rules)}|"]
     for place, row in enumerate(table.rows):
         lines.append(_row(row, strong=place in table.strong))
     if table.note:

@@ -57,8 +57,8 @@ class Table:
     Attributes:
         title: what it shows, in a line.
         head: the columns' names.
-        align: a letter a column: "l" for words, "k" for words whose lines are kept whole, "r" for
-            numbers.
+        align: a letter a column: "l" for words, "k" for words whose lines are kept whole, "t" for
+            sentences, "r" for numbers.
         rows: cells; a line break in a cell is meant as one.
         strong: places of the rows to stand out.
         note: what has to be known to read it.
@@ -262,7 +262,7 @@ def _beside(engine: str, block: Block, others: PublishedTable) -> Table:
         source = f"published: {row.source}" + (f"; {row.caveat}" if row.caveat else "")
         rows.append((row.model, row.setting, *figures, source))
     head = ("Model", "Setting", *(words(name) for name in names), "Where from")
-    return Table(one_line(block["title"]), head, "ll" + "r" * len(names) + "l", rows, ours,
+    return Table(one_line(block["title"]), head, "ll" + "r" * len(names) + "t", rows, ours,
                  others.caveat)  # fmt: skip
 
 
@@ -283,7 +283,7 @@ def judged_tables(results: Mapping[str, Any]) -> list[Table]:
         head = ("Model", *(RATING_WORDS[name] for name in RATINGS), "Where from")
         title = f"Ratings of the reasons, 1 to 10: {words(task)}"
         note = f"Judge of the published ones: {known.judge}. {known.caveat}"
-        tables.append(Table(title, head, "lrrrl", rows, ours, note))
+        tables.append(Table(title, head, "lrrrt", rows, ours, note))
     return tables
 
 

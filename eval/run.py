@@ -34,10 +34,9 @@ def head_of(
 ) -> dict[str, Any]:
     """What decides the answers of a protocol."""
     return {
-        "protocol": protocol.key,
+        "faces": protocol.table,
         "question": question_in(prompt, protocol.task, protocol.labels),
         "data_sha256": table.data_sha256,
-        "fold": table.fold,
         "engine": {**engine.describe(), "prompt": prompt},
     }
 
@@ -67,11 +66,12 @@ def ask_all(
     with AnswerFile(path, head) as file:
         done = file.replies.keys()
         waiting = (record for record in table.records(protocol) if record.face_id not in done)
-        with tqdm(total=count, initial=len(done), unit="face", desc=protocol.key) as bar:
+        with tqdm(total=count, unit="face", desc=protocol.key) as bar:
             while part := list(islice(waiting, engine.batch)):
                 file.append(engine.ask(part, head["question"]))
                 asked += len(part)
                 bar.update(len(part))
+            bar.update(count - asked)  # those that had an answer
     return asked
 
 
@@ -79,15 +79,15 @@ def items_of(protocol: Protocol, table: FacesTable, path: Path) -> list[Item]:
     """The answers beside the truth, in the table's order.
 
     Raises:
-        FacellavaError: the answers are of another protocol or other data, or some are missing.
+        FacellavaError: the answers are about other faces, or some are missing.
     """
     head, replies = read_answers(path)
-    for name, wanted in (("protocol", protocol.key), ("data_sha256", table.data_sha256)):
-        if head.get(name) != wanted:
-            raise FacellavaError(
-                f"'{path}' holds answers to another {name} ({head.get(name)}), not to {wanted}; "
-                "score it with its own."
-            )
+    found = (head.get("faces"), head.get("data_sha256"))
+    if found != (protocol.table, table.data_sha256):
+        raise FacellavaError(
+            f"'{path}' holds answers about other faces ({found[0]}) than those of {protocol.key}; "
+            "a figure must not mix them, so score it with its own faces."
+        )
     items, missing = [], 0
     for record in table.records(protocol):
         reply = replies.get(record.face_id)

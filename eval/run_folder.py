@@ -4,7 +4,7 @@
 
     run.json        engine, machine, settings, and the faces table of each protocol
     faces/          faces tables, a corpus folder each
-    answers/        a file of answers a protocol
+    answers/        a file of answers for each question about a faces table
     extras/         what later commands add: verified claims, faithfulness, a judge's ratings
     results.json    figures; report.md and report.html show them
 """
@@ -102,8 +102,8 @@ class RunFolder:
         }
 
     def answers(self, protocol: Protocol) -> Path:
-        """The file of a protocol's answers."""
-        return self.path / "answers" / f"{protocol.key.replace('/', '__')}.jsonl"
+        """The file of answers that the protocol reads; protocols of one question share it."""
+        return self.path / "answers" / f"{protocol.table}.{protocol.task}.jsonl"
 
     def extra(self, protocol: Protocol, name: str) -> Path:
         """Where a later command keeps what it found out about a protocol."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import openai
 
@@ -78,6 +78,7 @@ class ServedModel:
         history: Sequence[Turn],
         probabilities: bool,
     ) -> Answer:
+        kind: Literal["image", "video"]
         if isinstance(face, Sequence):
             seconds = [number / FRAMES_A_SECOND for number in range(len(face))]
             kind, url = "video", data_url(to_png(face, seconds), clip=True)

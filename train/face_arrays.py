@@ -152,8 +152,8 @@ def _row(record: FaceRecord, resizer: FaceLlavaImageProcessor) -> dict[str, Any]
 
 
 def _units(labels: Mapping[str, Any]) -> NDArray[np.int8]:
-    active = labels.get("action_units")
-    coded = () if active is None else labels.get("action_units_coded", UNITS)
+    active = labels.get("action_units", ())
+    coded = labels.get("action_units_coded", UNITS if "action_units" in labels else ())
     return np.array([int(unit in active) if unit in coded else ABSENT for unit in UNITS], np.int8)
 
 

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from skimage import data
 
-from eval.benchmarks import BENCHMARKS
-from eval.parity import compare
+from eval.engines import ModelEngine, ServedEngine
+from eval.parity import parity_of
+from eval.protocols import PROTOCOLS
 from eval.served import ServedModel
 from facellava.corpus import FaceRecord, record_of
 from facellava.errors import FacellavaError
 from facellava.faces import Face, find_faces
-from facellava.predictor import FaceLlava
+from facellava.predictor import FaceLlava, embedded_weights
 from facellava.tasks import ANSWERABLE, TASKS
 
 CLOSE = 1e-3
@@ -61,6 +62,16 @@ def test_answers_are_those_of_the_model_loaded_here(
     assert any(answer.calibrated != answer.raw for answer in there)
 
 
+def test_a_clip_goes_as_a_clip(
+    library: FaceLlava, served: ServedModel, faces: list[Face]
+) -> None:
+    question = TASKS["expression"].canonical_question
+    [here] = library.ask_many([faces[:3]], [question])
+    [there] = served.ask_many([faces[:3]], [question])
+    assert (there.text, there.label) == (here.text, here.label)
+    assert there.raw == pytest.approx(here.raw, abs=CLOSE)
+
+
 def test_an_earlier_turn_goes_along(
     library: FaceLlava, served: ServedModel, faces: list[Face]
 ) -> None:
@@ -88,19 +99,19 @@ def records(faces: Sequence[Face]) -> list[FaceRecord]:
     ]
 
 
-def test_parity_counts_what_is_the_same(
-    library: FaceLlava, served: ServedModel, faces: list[Face]
-) -> None:
-    found = compare(BENCHMARKS["utkface"], records(faces), library, served)
+def test_parity_counts_what_is_the_same(served: ServedModel, faces: list[Face]) -> None:
+    here = ModelEngine(embedded_weights())
+    found = parity_of(PROTOCOLS["utkface/all-ages"], records(faces), here, ServedEngine(served))
     assert found["n"] == found["same_label"] == found["same_text"] == len(faces)
     assert found["in_process"] == found["served"]
     assert found["largest_probability_gap"] <= CLOSE
 
 
-def test_parity_sees_a_difference(library: FaceLlava, api: str, faces: list[Face]) -> None:
+def test_parity_sees_a_difference(api: str, faces: list[Face]) -> None:
     # An adapter with random weights stands for a server with other weights.
     other = ServedModel(f"{api}/v1", model="twin")
-    found = compare(BENCHMARKS["utkface"], records(faces), library, other)
+    here, there = ModelEngine(embedded_weights()), ServedEngine(other)
+    found = parity_of(PROTOCOLS["utkface/all-ages"], records(faces), here, there)
     assert found["same_text"] < len(faces)
 
 

@@ -17,26 +17,27 @@ PEOPLE = {
     "race": ("Black", "East Asian", "Indian", "Latino_Hispanic", "Middle Eastern", "White"),
 }
 
+EXTRAS: dict[str, Any] = {
+    "claims": {"n_answers": 240, "supported": 300, "contradicted": 60, "unmeasurable": 40,
+               "distinct_per_answer": 1.667,
+               "on_other_faces": {"supported": 200, "contradicted": 180, "unmeasurable": 20}},
+    "judged": {"judge": "gpt-4o", "n": 100, "agreement": {"kappa": 0.71, "n": 30},
+               "ratings": {"reason_media": {"mean": 6.51, "low": 6.2, "high": 6.83},
+                           "reason_label": {"mean": 7.0, "low": 6.7, "high": 7.25},
+                           "completeness": {"mean": 5.5, "low": None, "high": None}}},
+    "faithfulness": {"n": 90, "method": "occlude", "share_larger": 0.64,
+                     "cited_fall": {"value": 0.12, "low": 0.1, "high": 0.14},
+                     "control_fall": {"value": 0.05, "low": 0.03, "high": 0.07},
+                     "difference": {"value": 0.07, "low": 0.04, "high": 0.1}},
+}  # fmt: skip
+
 
 def usual_results() -> dict[str, Any]:
     """All kinds of protocols, folds, an invalid one, one without probabilities, hostile words."""
     keys = ("dfew/5-folds", "disfa/3-folds", "celeba/test", "utkface/21-60", "faceforensics/c40",
             "real_fake_faces/test")  # fmt: skip
     blocks = {key: scored_block(key, seed) for seed, key in enumerate(keys)}
-    blocks["dfew/5-folds"] |= {
-        "trained_on": "no",
-        "claims": {"n_answers": 240, "supported": 300, "contradicted": 60, "unmeasurable": 40,
-                   "distinct_per_answer": 1.667,
-                   "on_other_faces": {"supported": 200, "contradicted": 180, "unmeasurable": 20}},
-        "judged": {"judge": "gpt-4o", "n": 100, "agreement": {"kappa": 0.71, "n": 30},
-                   "ratings": {"reason_media": {"mean": 6.51, "low": 6.2, "high": 6.83},
-                               "reason_label": {"mean": 7.0, "low": 6.7, "high": 7.25},
-                               "completeness": {"mean": 5.5, "low": None, "high": None}}},
-        "faithfulness": {"n": 90, "method": "occlude", "share_larger": 0.64,
-                         "cited_fall": {"value": 0.12, "low": 0.1, "high": 0.14},
-                         "control_fall": {"value": 0.05, "low": 0.03, "high": 0.07},
-                         "difference": {"value": 0.07, "low": 0.04, "high": 0.1}},
-    }  # fmt: skip
+    blocks["dfew/5-folds"] |= {"trained_on": "no", **EXTRAS}
     blocks["celeba/test"]["trained_on"] = "these faces"
     blocks["utkface/21-60"] |= {"trained_on": "other splits", "left_out": {ATTACK: 3}}
     hostile = blocks["real_fake_faces/test"]
@@ -49,6 +50,11 @@ def usual_results() -> dict[str, Any]:
             "gaps": {},
         }
     }  # fmt: skip
+    return results_of(blocks)
+
+
+def results_of(blocks: dict[str, Any]) -> dict[str, Any]:
+    """Results of these protocols, by key."""
     return {
         "version": 1,
         "made": {
@@ -62,6 +68,65 @@ def usual_results() -> dict[str, Any]:
                    "prompt": "question", "label_only": False},
         "settings": {"limit": 240, "seed": 0, "fold": None},
         "protocols": blocks,
+    }  # fmt: skip
+
+
+def written_block() -> dict[str, Any]:
+    """A protocol's block with figures that were made up."""
+    war = {"value": 0.5, "low": 0.45, "high": 0.55}
+    uar = {"value": 0.4, "low": 0.35, "high": 0.45}
+    none = {"value": None, "low": None, "high": None, "worst": None, "label": None}
+    chance = {"WAR": 0.2, "UAR": 0.1429}
+    bins = [{"low": 0.4, "high": 0.4667, "confidence": 0.45, "accuracy": 0.5, "count": 1176}]
+    return {
+        "title": "DFEW, five folds",
+        "source": "dfew",
+        "task": "expression",
+        "kind": "classes",
+        "question": "What is the expression of this face?",
+        "note": "single-labelled clips",
+        "labels": ["happiness", "sadness"],
+        "folds": 2,
+        "fold": None,
+        "published": "dfew",
+        "data_sha256": "cd" * 32,
+        "left_out": {"no face": 5},
+        "trained_on": "no",
+        "n": 1200,
+        "n_subjects": 30,
+        "unreadable": {"count": 24, "share": 0.02, "rule": "An unreadable answer counts as wrong.",
+                       "not_our_grammar": 40, "reasons": {"refused": 20, "empty": 4}},
+        "figures": {"WAR": war, "UAR": uar},
+        "baselines": {
+            "majority": {"answer": "happiness", "figures": {"WAR": 0.3, "UAR": 0.1429}},
+            "random": {"figures": chance},
+        },
+        "folds_figures": {"1": {"WAR": 0.53, "UAR": 0.43}, "2": {"WAR": 0.48, "UAR": 0.38}},
+        "mean_over_folds": {"WAR": 0.505, "UAR": 0.405},
+        "details": {"happiness": {"n": 360, "recall": 0.9, "precision": None},
+                    "sadness": {"n": 840, "recall": 0.25, "precision": 0.7}},
+        "confusion": {"labels": ["happiness", "sadness"],
+                      "columns": ["happiness", "sadness", "unreadable"],
+                      "counts": [[324, 30, 6], [612, 210, 18]]},
+        "by_probability": {"n": 1176, "figures": {"WAR": 0.51, "UAR": 0.41}, "agreement": 0.97},
+        "calibration": {"raw": {"n": 1176, "ECE": 0.12, "Brier": 0.6, "bins": bins},
+                        "calibrated": {"n": 1176, "ECE": 0.04, "Brier": 0.55, "bins": bins}},
+        "fairness": {
+            "gender": {
+                "groups": {
+                    "female": {"n": 700, "figures": {
+                        "WAR": {"value": 0.52, "low": 0.47, "high": 0.57},
+                        "UAR": {"value": 0.42, "low": 0.37, "high": 0.47}}},
+                    "male": {"n": 497, "figures": {"WAR": war | {"value": 0.47}, "UAR": uar}},
+                    "unknown": {"n": 3, "figures": {}, "note": "too few"},
+                },
+                "gaps": {"WAR": {"value": 0.05, "low": 0.01, "high": 0.09, "worst": "male"},
+                         "equalized_odds": none},
+            }
+        },
+        "worst": [{"face_id": "dfew-1", "truth": "sadness", "given": "happiness",
+                   "probability": 0.981, "text": "Expression: happiness."}],
+        **EXTRAS,
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,12 @@ from transformers import (
 )
 
 from facellava.checkpoint import new_model, save
+from facellava.cli import main
 from facellava.config import FaceLlavaConfig
 from facellava.faces import Face, find_faces
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
+from tests.facellava.command_line import Facellava, Outcome
 
 SPECIAL_TOKENS = ["<pad>", "</s>", "<|system|>", "<|user|>", "<|assistant|>", "<image>", "<video>"]
 SENTENCES = [
@@ -288,3 +291,21 @@ def astronaut() -> NDArray[np.uint8]:
 def found_face(astronaut: NDArray[np.uint8]) -> Face:
     """The portrait's face as the finder gives it."""
     return find_faces(astronaut)[0]
+
+
+@pytest.fixture
+def facellava(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Facellava:
+    """Runs a command in this process, as the installed script would."""
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["facellava", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.out + captured.err
+        return Outcome(code, captured.out, captured.err)
+
+    return run

@@ -2,64 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from facellava import __version__
-from facellava.cli import main
 from facellava.faces import MEASUREMENTS, Face
+from tests.facellava.command_line import Facellava
 
 AGED = "Age: 34 years. The mouth is closed."
-
-
-class Outcome(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def trouble(self) -> list[str]:
-        """The lines on stderr but for progress bars, which return the carriage."""
-        lines = [line.strip() for line in re.split(r"[\n\r]", self.err)]
-        return [line for line in lines if line and not re.search(r"photo(/s)?\]", line)]
-
-
-Facellava = Callable[..., Outcome]
-
-
-@pytest.fixture
-def facellava(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Facellava:
-    """Runs a command in this process, as the installed script would."""
-
-    def run(*arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["facellava", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.out + captured.err
-        return Outcome(code, captured.out, captured.err)
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -257,105 +218,6 @@ def test_faces_in_words(facellava: Facellava, photo: Path, tmp_path: Path) -> No
     assert done.code == 0
     assert "portrait.png: 1 face(s)" in done.out
     assert (tmp_path / "boxed.png").exists()
-
-
-@pytest.fixture
-def pack(tmp_path: Path, astronaut: NDArray[np.uint8]) -> Path:
-    """FER2013 as a Parquet file: three happy faces and a sad one, and one of another split."""
-    rows = []
-    for number, label in enumerate([3, 3, 3, 4, 3]):
-        crop = Image.fromarray(astronaut[60 + number : 190, 100:230]).resize((96, 96)).convert("L")
-        buffer = io.BytesIO()
-        crop.save(buffer, format="PNG")
-        rows.append(
-            {
-                "image": {"bytes": buffer.getvalue(), "path": None},
-                "label": label,
-                "split": "validation" if number < 4 else "test",
-                "pixel_md5": f"{number:032d}",
-            }
-        )
-    path = tmp_path / "fer.parquet"
-    pq.write_table(pa.Table.from_pylist(rows), path)
-    return path
-
-
-@pytest.fixture
-def evaluation(pack: Path, reciting_checkpoint: Path, tmp_path: Path) -> dict[str, object]:
-    """Options of an evaluation that goes well."""
-    return {
-        "--benchmark": "fer2013",
-        "--data": pack,
-        "--split": "validation",
-        "--json": tmp_path / "deep" / "report.json",
-        "--model": reciting_checkpoint,
-    }
-
-
-def words(options: dict[str, object]) -> list[object]:
-    return ["eval", "run", *(word for pair in options.items() for word in pair)]
-
-
-def test_eval_writes_its_report(facellava: Facellava, evaluation: dict[str, Any]) -> None:
-    done = facellava(*words(evaluation), "--explanations")
-    assert done.code == 0, done.err
-    report = json.loads(evaluation["--json"].read_text())
-    assert json.loads(done.out) == report
-    assert (report["benchmark"], report["split"]) == ("fer2013", "validation")
-    assert (report["n"], report["parse_failures"]) == (4, 0)
-    # It always says happiness, and so does the majority.
-    assert report["metrics"] == report["baseline"] == {"WAR": 0.75, "UAR": 0.5}
-    claims = report["claims"]
-    assert claims["supported"] + claims["contradicted"] + claims["unmeasurable"] == 8
-    fewer = json.loads(facellava(*words(evaluation), "--limit", 2).out)
-    assert fewer["n"] == 2
-    assert "claims" not in fewer
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "code", "said"),
-    [
-        ("--benchmark", "lfw", 2, "'lfw'"),
-        ("--split", "train", 1, "test, validation"),
-        ("--data", "absent.parquet", 1, "absent.parquet"),
-        ("--limit", "-3", 2, "--limit"),
-        ("--model", "absent", 1, "absent"),
-        ("--json", Path(__file__) / "report.json", 1, "cannot be written"),
-    ],
-)
-def test_an_evaluation_that_cannot_be(
-    facellava: Facellava,
-    evaluation: dict[str, Any],
-    option: str,
-    value: object,
-    code: int,
-    said: str,
-) -> None:
-    done = facellava(*words(evaluation | {option: value}))
-    assert (done.code, done.out) == (code, "")
-    assert said in done.err
-    assert not evaluation["--json"].exists()
-
-
-def test_the_server_and_this_process_agree(
-    facellava: Facellava, pack: Path, tmp_path: Path, api: str
-) -> None:
-    report, where = tmp_path / "parity.json", ["--api", f"{api}/v1", "--split", "validation"]
-    done = facellava("eval", "parity", f"fer2013={pack}", *where, "--json", report)
-    assert done.code == 0, done.err
-    [found] = json.loads(report.read_text())["benchmarks"]
-    assert found["same_label"] == found["same_text"] == found["n"] == 4
-    there = facellava(
-        *["eval", "run", "--benchmark", "fer2013", "--data", pack, *where, "--json", report]
-    )
-    assert there.code == 0, there.err
-    assert json.loads(there.out)["metrics"] == found["served"] == found["in_process"]
-
-
-def test_a_model_is_here_or_there(facellava: Facellava, evaluation: dict[str, Any]) -> None:
-    done = facellava(*words(evaluation), "--api", "http://127.0.0.1:9/v1")
-    assert (done.code, done.out) == (2, "")
-    assert "--model or --api" in done.err
 
 
 def test_an_adapter_is_merged_into_a_checkpoint(
