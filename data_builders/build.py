@@ -142,7 +142,7 @@ def build(
     if not _open_folder(out, settings):
         logger.info("The corpus %s is already built with these settings.", out)
         return read_manifest(out)
-    drops = {name: Drops() for name in names}
+    drops = {name: Drops(options.splits) for name in names}
     work = chain.from_iterable(
         jobs(
             entry.name,

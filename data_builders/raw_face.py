@@ -8,7 +8,7 @@ that it leaves out. It guesses no label and no split.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from data_builders.media import Media
 from facellava.errors import BadCorpus
+from facellava.records import SPLITS
 
 EXAMPLES_KEPT: Final = 5
 BATCH_ROWS: Final = 256
@@ -85,14 +86,22 @@ class Source:
 
 
 class Drops:
-    """Rows left out: how many for each reason, and the first few of them by name."""
+    """Rows left out: how many for each reason, and the first few of them by name.
 
-    def __init__(self) -> None:
+    Args:
+        splits: where only rows of these splits are wanted, what is known to be of another is no
+            loss and is not counted.
+    """
+
+    def __init__(self, splits: Collection[str] | None = None) -> None:
+        self.splits = splits
         self.counts: dict[str, int] = {}
         self.examples: dict[str, list[str]] = {}
 
-    def add(self, reason: str, name: str) -> None:
-        """Count one row."""
+    def add(self, reason: str, name: str, split: str | None = None) -> None:
+        """Count one row; give its split where it is known."""
+        if self.splits is not None and split in SPLITS and split not in self.splits:
+            return
         self.counts[reason] = self.counts.get(reason, 0) + 1
         examples = self.examples.setdefault(reason, [])
         if len(examples) < EXAMPLES_KEPT:

@@ -110,7 +110,8 @@ class AnswerFile:
 
     def _write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        self._file.write(lines.encode("utf-8"))
+        # Half a character pair of a broken reply becomes a question mark.
+        self._file.write(lines.encode("utf-8", "replace"))
         self._file.flush()
         os.fsync(self._file.fileno())
 

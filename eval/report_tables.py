@@ -215,26 +215,23 @@ def fairness_tables(block: Block) -> list[Table]:
         ]
         head = (by.capitalize(), "Faces", *(f"{words(name)} [95%]" for name in names))
         tables.append(Table(f"By {by}", head, "lr" + "r" * len(names), groups))
-        gaps = [
-            (
-                GAP_WORDS.get(name, f"{words(name)}: best group to worst"),
-                spread(name, gap),
-                one_line(gap.get("worst") or NONE),
-                one_line(gap.get("label") or NONE),
-            )
-            for name, gap in found["gaps"].items()
-        ]
-        if gaps:
-            tables.append(
-                Table(
-                    f"Gaps by {by}",
-                    ("Gap", "Value [95% interval]", "Worst off", "Label"),
-                    "lrll",
-                    gaps,
-                    note=GAP_NOTE,
-                )
-            )
+        if found["gaps"]:
+            tables.append(_gaps_table(by, found["gaps"]))
     return tables
+
+
+def _gaps_table(by: str, gaps: Mapping[str, Mapping[str, Any]]) -> Table:
+    rows = [
+        (
+            GAP_WORDS.get(name, f"{words(name)}: best group to worst"),
+            spread(name, gap),
+            one_line(gap.get("worst") or NONE),
+            one_line(gap.get("label") or NONE),
+        )
+        for name, gap in gaps.items()
+    ]
+    head = ("Gap", "Value [95% interval]", "Worst off", "Label")
+    return Table(f"Gaps by {by}", head, "lrll", rows, note=GAP_NOTE)
 
 
 def paper_tables(results: Mapping[str, Any]) -> list[Table]:
@@ -255,14 +252,14 @@ def _beside(engine: str, block: Block, others: PublishedTable) -> Table:
     rows = [(f"{engine} (ours)", setting, *(spread(n, block["figures"][n]) for n in names), here)]
     if block["mean_over_folds"]:
         mean = (number(name, block["mean_over_folds"].get(name)) for name in names)
-        rows.append((f"{engine} (ours), mean over folds", setting, *mean, here))
+        rows.append((f"{engine} (ours), mean over folds", setting, *mean, "the same answers"))
     ours = frozenset(range(len(rows)))
     for row in others.rows:
         figures = (number(name, row.figures.get(name)) for name in names)
         source = f"published: {row.source}" + (f"; {row.caveat}" if row.caveat else "")
         rows.append((row.model, row.setting, *figures, source))
     head = ("Model", "Setting", *(words(name) for name in names), "Where from")
-    return Table(one_line(block["title"]), head, "ll" + "r" * len(names) + "t", rows, ours,
+    return Table(one_line(block["title"]), head, "lk" + "r" * len(names) + "t", rows, ours,
                  others.caveat)  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def rows(root: Path, drops: Drops) -> Iterator[RawFace]:
     for row, picture in read(root, pictures=True):
         reason = _fault(row, last_split, emotions)
         if reason:
-            drops.add(reason, row.key)
+            drops.add(reason, row.key, row.split)
             continue
         label = LABEL_SETS["fer2013"].label_of(int(row.emotion))
         labels: dict[str, object] = {"expression": label}

@@ -54,12 +54,12 @@ def rows(root: Path, drops: Drops) -> Iterator[RawFace]:
             drops.add("name starts with neither train nor test", name)
             continue
         if not picture.is_file():
-            drops.add("picture is missing", name)
+            drops.add("picture is missing", name, split)
             continue
         try:
             label = LABEL_SETS["rafdb"].label_of(int(class_id))
         except ValueError:
-            drops.add(f"unknown label {class_id!r}", name)
+            drops.add(f"unknown label {class_id!r}", name, split)
             continue
         yield RawFace(
             key=stem,

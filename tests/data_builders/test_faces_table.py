@@ -192,3 +192,11 @@ def test_blends_are_frozen_beside_their_table(tmp_path):
     assert not frozen.exists()
     with pytest.raises(BadCorpus, match=r"other settings \(limit\)"):
         build_blend_faces("celeba", root, out, limit=6, seed=3)
+
+
+def test_what_is_lost_of_another_split_is_no_loss():
+    drops = Drops(("test",))
+    for name, split in (("a", "test"), ("b", "train"), ("c", None), ("d", "Usage 3")):
+        drops.add("picture is missing", name, split)
+    # A row whose split is not known, or is none, may have been a wanted one.
+    assert drops.to_dict() == {"picture is missing": {"count": 3, "examples": ["a", "c", "d"]}}

@@ -29,6 +29,13 @@ def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
     assert path.read_bytes().count(b"\n") == 4
 
 
+def test_half_a_character_does_not_stop_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    with AnswerFile(path, HEAD) as file:
+        file.append([Reply("a", "smile \ud83d")])
+    assert read_answers(path)[1]["a"].text == "smile ?"
+
+
 @pytest.mark.parametrize("torn", [b'{"face_id": "b", "te', b"\xff\xfe", b""])
 def test_half_a_line_of_a_killed_run_is_cut_off(tmp_path: Path, torn: bytes) -> None:
     path = tmp_path / "answers.jsonl"

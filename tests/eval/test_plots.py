@@ -27,7 +27,8 @@ def test_words_say_what_stands_out():
 
 
 def test_units_stand_beside_what_the_majority_answer_gets():
-    rows = {"AU1": {"n": 10, "positives": 6, "F1": 0.7}, "AU2": {"n": 10, "positives": 2, "F1": 0.0},
+    rows = {"AU1": {"n": 10, "positives": 6, "F1": 0.7},
+            "AU2": {"n": 10, "positives": 2, "F1": 0.0},
             "AU4": {"n": 0, "positives": 0, "F1": None}}  # fmt: skip
     block = written_block() | {"kind": "units", "details": rows, "confusion": None,
                                "calibration": None, "fairness": {}}  # fmt: skip

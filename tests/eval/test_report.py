@@ -80,7 +80,7 @@ def test_the_papers_rows_stand_beside_ours():
         f"| **nano (ours)** | **zero-shot** | **0.500 [0.450, 0.550]** | **0.400 [0.350, 0.450]** "
         f"| **{here}** |",
         "| **nano (ours), mean over folds** | **zero-shot** | **0.505** | **0.405** "
-        f"| **{here}** |",
+        "| **the same answers** |",
         "| Face-LLaVA | zero-shot | 0.564 | 0.469 | published: Face-LLaVA paper |",
         "| EmoLA | zero-shot | 0.449 | 0.346 | published: Face-LLaVA paper; sees the middle frame "
         "only |",

@@ -34,8 +34,7 @@ EXTRAS: dict[str, Any] = {
 
 def usual_results() -> dict[str, Any]:
     """All kinds of protocols, folds, an invalid one, one without probabilities, hostile words."""
-    keys = ("dfew/5-folds", "disfa/3-folds", "celeba/test", "utkface/21-60", "faceforensics/c40",
-            "real_fake_faces/test")  # fmt: skip
+    keys = ("dfew/5-folds", "disfa/3-folds", "celeba/test", "utkface/21-60", "real_fake_faces/test")
     blocks = {key: scored_block(key, seed) for seed, key in enumerate(keys)}
     blocks["dfew/5-folds"] |= {"trained_on": "no", **EXTRAS}
     blocks["celeba/test"]["trained_on"] = "these faces"
