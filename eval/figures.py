@@ -48,7 +48,8 @@ class Scorer:
             and attributes: (n, labels) 1 or 0, and -1 where a unit was not coded.
         given: the answers in the same form; -1 (years: NaN) stands for no answer, and for a word
             that the protocol does not have.
-        fake: (n,) probability of "fake", 0.5 where there is none; of use for deepfake only.
+        fake: (n,) probability of "fake", 0.5 where an answer has none, NaN where none has any; of
+            use for deepfake only.
 
     Raises:
         BadSample: there are no items.
@@ -63,7 +64,9 @@ class Scorer:
         self.items = items
         self.truth = coded(protocol, [item.truth for item in items])
         self.given = coded(protocol, [item.given for item in items])
-        self.fake = np.array([item.table.get("fake", 0.5) for item in items])
+        # An engine that gives no probabilities has no AUC, not one of 0.5.
+        absent = 0.5 if any(item.table for item in items) else np.nan
+        self.fake = np.array([item.table.get("fake", absent) for item in items])
         self._count()
 
     def answering(self, given: NDArray) -> Scorer:
@@ -175,6 +178,8 @@ _FIGURES: Final[dict[Kind, Callable[[Array], list[Array]]]] = {
 
 def _auc(weights: Array, positive: NDArray[np.bool_], score: Array) -> Array:
     """Share of the pairs in which the positive face stands higher; ties are half. (R, n) -> (R,)"""
+    if np.isnan(score).all():
+        return np.full(len(weights), np.nan)
     order = np.argsort(score)
     # Where a new score begins: faces of one score are counted together.
     starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))

@@ -113,7 +113,7 @@ def _likeliest(block: Block) -> str:
     found = block["by_probability"]
     if not found:
         known = "AUC" in block["figures"]
-        return "No answer has a probability: an AUC of 0.5 is by rule." if known else ""
+        return "No answer has a probability, so there is no AUC." if known else ""
     return (
         f"{found['n']:,} answers have probabilities; the likeliest label agrees with the text in "
         f"{percent(found['agreement'])} of them."

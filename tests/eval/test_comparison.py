@@ -121,7 +121,7 @@ def write_run(path: Path, key: str, faces: Sequence[str], said: Mapping[str, str
     write_shard(folder / "faces" / "test-celeb_df-00000.parquet", records, "faces")
     (folder / "manifest.json").write_text(json.dumps({"files": list(faces)}))
     run.add(PROTOCOLS[key], table)
-    head: dict[str, Any] = {"protocol": key, "data_sha256": table.data_sha256}
+    head: dict[str, Any] = {"faces": table.folder.name, "data_sha256": table.data_sha256}
     with AnswerFile(run.answers(PROTOCOLS[key]), head) as file:
         file.append(Reply(name, f"Deepfake: {said[name]}.") for name in faces)
     return run

@@ -40,6 +40,8 @@ def test_deepfakes() -> None:
     assert value(gaps["demographic_parity"]) == (0.5, None, "fake")
     assert value(gaps["equal_opportunity"]) == (0.5, "male", "fake")
     assert value(gaps["equalized_odds"]) == (0.5, "male", "fake")
+    # Nobody gave a probability.
+    assert np.isnan(gaps.pop("AUC")["value"])
     for gap in gaps.values():
         assert 0 <= gap["low"] <= gap["high"] <= 1
 

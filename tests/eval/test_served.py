@@ -62,9 +62,7 @@ def test_answers_are_those_of_the_model_loaded_here(
     assert any(answer.calibrated != answer.raw for answer in there)
 
 
-def test_a_clip_goes_as_a_clip(
-    library: FaceLlava, served: ServedModel, faces: list[Face]
-) -> None:
+def test_a_clip_goes_as_a_clip(library: FaceLlava, served: ServedModel, faces: list[Face]) -> None:
     question = TASKS["expression"].canonical_question
     [here] = library.ask_many([faces[:3]], [question])
     [there] = served.ask_many([faces[:3]], [question])
