@@ -62,6 +62,8 @@ class Protocol:
         truth: the right answer out of a face, in the form of :class:`eval.items.Item`; None where
             the face has no part in the protocol.
         made_from: where the faces are made from another dataset's: that dataset.
+        size: how many faces or clips the publisher's part has, where it is known: figures of fewer
+            are marked.
         published: key in the table of published figures, where there are any for this protocol.
         note: what a reader has to know to compare.
     """
@@ -76,6 +78,7 @@ class Protocol:
     split: str | None = "test"
     folds: int = 0
     made_from: str | None = None
+    size: int | None = None
     published: str | None = None
     note: str = ""
 
@@ -180,17 +183,18 @@ _FOLDS: Final[Mapping[str, Any]] = {"split": None}
 _PROTOCOLS: Final = (
     # The nine of the paper.
     _expression("dfew/5-folds", "DFEW, five folds", "dfew", "dfew",
-                folds=5, published="dfew", note="single-labelled clips", **_FOLDS),
+                folds=5, published="dfew", note="single-labelled clips", size=11_697, **_FOLDS),
     _expression("crema_d/5-actor-folds", "CREMA-D, five folds by actor", "crema_d", "crema_d",
                 folds=5, published="crema_d", note="the label is what the actor meant to show; "
-                "Face-LLaVA does not say which split it used", **_FOLDS),
-    _expression("rafdb/test", "RAF-DB basic, test", "rafdb", "rafdb", published="rafdb"),
+                "Face-LLaVA does not say which split it used", size=7_442, **_FOLDS),
+    _expression("rafdb/test", "RAF-DB basic, test", "rafdb", "rafdb",
+                published="rafdb", size=3_068),
     _action_units("disfa/3-folds", "DISFA, three folds by person", "disfa", DISFA,
                   folds=3, published="disfa", note="active from intensity 2", **_FOLDS),
     _action_units("bp4d/3-folds", "BP4D, three folds by person", "bp4d", BP4D,
                   folds=3, published="bp4d", note="units coded 9 are left out", **_FOLDS),
     Protocol("celeba/test", "CelebA, test", "celeba", "attributes", "attributes",
-             TASKS["attributes"].labels, _label("attributes"), published="celeba"),
+             TASKS["attributes"].labels, _label("attributes"), published="celeba", size=19_962),
     _age("utkface/all-ages", "UTKFace, all ages, our 10%", "utkface",
          note="there is no official split; ours is by the picture's hash"),
     _age("utkface/21-60", "UTKFace, ages 21 to 60, our 10%", "utkface", truth=_age_within(21, 60),
@@ -199,27 +203,29 @@ _PROTOCOLS: Final = (
          note="one person is in both parts, which flatters"),
     _age("morph2/subject-exclusive", "MORPH II, no person in both parts", "morph2_subjects"),
     _deepfake("faceforensics/c23", "FaceForensics++ c23, official test pairs", "faceforensics_c23",
-              note="140 real and 140 fakes of each method"),
+              note="140 real and 140 fakes of each method", size=840),
     _deepfake("faceforensics/c40", "FaceForensics++ c40, official test pairs", "faceforensics_c40",
-              published="faceforensics", note="the published figures are most likely of c40"),
+              published="faceforensics", note="the published figures are most likely of c40",
+              size=840),
     # More expression, age and deepfake sets.
     _expression("fer2013/public-test", "FER2013, PublicTest", "fer2013", "fer2013",
-                split="validation"),
-    _expression("fer2013/private-test", "FER2013, PrivateTest", "fer2013", "fer2013"),
+                split="validation", size=3_589),
+    _expression("fer2013/private-test", "FER2013, PrivateTest", "fer2013", "fer2013", size=3_589),
     _expression("affectnet/8-validation", "AffectNet, validation, 8 classes", "affectnet8",
-                "affectnet8", split="validation"),
+                "affectnet8", split="validation", size=4_000),
     _expression("affectnet/7-validation", "AffectNet, validation, 7 classes", "affectnet7",
-                "affectnet7", split="validation"),
+                "affectnet7", split="validation", size=3_500),
     _expression("mafw/11-classes-5-folds", "MAFW, 11 single classes, five folds", "mafw", "mafw11",
                 folds=5, **_FOLDS),
-    _expression("ferv39k/test", "FERV39k, all scenes, test", "ferv39k", "ferv39k"),
+    _expression("ferv39k/test", "FERV39k, all scenes, test", "ferv39k", "ferv39k", size=7_847),
     _age("agedb/10-percent", "AgeDB, our 10% by person", "agedb"),
     Protocol("fairface/age-groups", "FairFace, validation, nine age groups", "fairface", "age",
              "classes", AGE_GROUPS, lambda record: record.demographics.get("age_group"),
-             split="validation", note="the group that the answered age falls into"),
-    _deepfake("celeb_df/official-test", "Celeb-DF v2, official test list", "celeb_df"),
+             split="validation", note="the group that the answered age falls into", size=10_954),
+    _deepfake("celeb_df/official-test", "Celeb-DF v2, official test list", "celeb_df", size=518),
     _deepfake("lfw/all-real", "LFW, every face is genuine", "lfw", truth=lambda _: "real",
-              split="train", note="one class only: the share of genuine photos that are believed"),
+              split="train", note="one class only: the share of genuine photos that are believed",
+              size=13_233),
     # What can be had without asking anybody.
     _deepfake("real_fake_faces/test", "Real and fake faces, test", "real_fake_faces"),
     _deepfake("self_blended/test", "Self-blends of CelebA's test faces", "real_fake_faces",

@@ -14,6 +14,7 @@ from eval.report_tables import (
     Table,
     confusion_table,
     details_table,
+    faces,
     fairness_tables,
     figures_table,
     folds_table,
@@ -64,7 +65,7 @@ def readme_table(results: Mapping[str, Any]) -> str:
         rows.append(
             (
                 one_line(block["title"]),
-                f"{block['n']:,}",
+                faces(block),
                 "\n".join(f"{words(n)} {spread(n, each)}" for n, each in block["figures"].items()),
                 "\n".join(number(name, majority.get(name)) for name in block["figures"]),
                 SEEN[block["trained_on"]][0],

@@ -12,6 +12,12 @@ _HIDDEN: Final = {
     "occlude": "are hidden",
     "move": "have their landmarks moved",
 }
+_NOT_CHANGED: Final = {
+    "clips": "clips",
+    "unreadable": "unreadable",
+    "without_regions": "citing no region",
+    "no_control": "with no others as large to compare with",
+}
 _SHORT_HASH: Final = 12
 
 
@@ -61,6 +67,8 @@ def protocol_facts(block: Block) -> dict[str, str]:
         "Question": one_line(block["question"]),
         "Faces": f"{block['n']:,}{people}",
     }
+    if block["official_n"] and block["n"] != block["official_n"]:
+        facts["Faces"] += f"; the publisher's part has {block['official_n']:,}"
     if block.get("fold"):
         facts["Faces"] += f", of fold {block['fold']} alone"
     setting, reason = SEEN[block["trained_on"]]
@@ -139,6 +147,8 @@ def _claims(block: Block) -> str:
     said = [f"Claims in {found['n_answers']:,} answers, measured again: {_verdicts(found)}."]
     if found["distinct_per_answer"] is not None:
         said.append(f"An answer has {found['distinct_per_answer']:.1f} distinct claims.")
+    if found.get("without_claims"):
+        said.append(f"{found['without_claims']:,} answers have none that can be measured.")
     if found["on_other_faces"]:
         said.append(f"The same claims on other faces: {_verdicts(found['on_other_faces'])}.")
     return " ".join(said)
@@ -160,11 +170,14 @@ def _faithfulness(block: Block) -> str:
     fall, control, difference = (
         spread("fall", found[name]) for name in ("cited_fall", "control_fall", "difference")
     )
+    left_out = ", ".join(
+        f"{found[name]:,} {reason}" for name, reason in _NOT_CHANGED.items() if found.get(name)
+    )
     return (
         f"Faithfulness, {found['n']:,} answers: where the regions that an answer cites {how}, its "
         f"probability falls by {fall}; where others {how}, by {control}; the difference is "
         f"{difference}. The cited ones weigh more in {percent(found['share_larger'])} of the "
-        "answers."
+        f"answers.{f' Left out: {left_out}.' if left_out else ''}"
     )
 
 

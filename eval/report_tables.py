@@ -106,6 +106,13 @@ def percent(share: float | None) -> str:
     return NONE if share is None else f"{100 * share:.1f}%"
 
 
+def faces(block: Block) -> str:
+    """How many were asked about, and of how many that the publisher's part has."""
+    whole = block["official_n"]
+    part = f" of {whole:,}" if whole and whole != block["n"] else ""
+    return f"{block['n']:,}{part}"
+
+
 def summary_table(protocols: Mapping[str, Block]) -> Table:
     """A row a protocol: its figures beside what costs no skill."""
     rows = []
@@ -114,7 +121,7 @@ def summary_table(protocols: Mapping[str, Block]) -> Table:
         rows.append(
             (
                 f"{one_line(block['title'])}\n{key}",
-                f"{block['n']:,}",
+                faces(block),
                 _lines(f"{words(name)} {spread(name, each)}" for name, each in names.items()),
                 _lines(number(name, simple["majority"]["figures"].get(name)) for name in names),
                 _lines(number(name, simple["random"]["figures"].get(name)) for name in names),

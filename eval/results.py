@@ -73,6 +73,7 @@ def score(protocol: Protocol, items: Sequence[Item]) -> dict[str, Any]:
         "folds": protocol.folds,
         "published": protocol.published,
         "n": len(items),
+        "official_n": protocol.size,
         "n_subjects": len(subjects) or None,
         "unreadable": _unreadable(protocol, items),
         "figures": figures.intervals(scorer),

@@ -22,6 +22,7 @@ from facellava.cli.endpoint_options import (
     endpoint_settings,
     price_table,
 )
+from facellava.cli.explaining import faithfulness, verify
 from facellava.errors import FacellavaError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from eval.protocols import Protocol
 
 app = typer.Typer(help="Measure a model on benchmarks.", no_args_is_help=True)
+app.command()(verify)
+app.command()(faithfulness)
 
 ProtocolsArgument = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads the annotation at run time)
@@ -253,6 +256,24 @@ def compare(
     if out is not None:
         write_json(out, clean(found))
     typer.echo(markdown(found))
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="New folder for the tasks.")],
+    limit: LimitOption = 0,
+) -> None:
+    """The protocols of a run as tasks of lmms-eval, with their faces.
+
+    lmms-eval --include_path OUT --tasks facellava_fer2013_public_test ...
+    """
+    from eval.lmms_export import export_lmms_tasks
+    from eval.run_folder import RunFolder
+
+    tables = list(RunFolder(run).protocols().values())
+    for folder in export_lmms_tasks(tables, out, limit=limit or None):
+        typer.echo(folder)
 
 
 @app.command("questions")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import typer
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from eval.items import Item
     from eval.protocols import Protocol
     from eval.run_folder import RunFolder
+    from facellava.faces import Face
+    from facellava.predictor import FaceLlava
     from facellava.records import FaceRecord
 
 RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.")]
@@ -57,8 +59,121 @@ def _sampled(
             items = [items[place] for place in places]
         wanted = {item.face_id for item in items}
         faces = {
-            record.face_id: record
-            for record in table.records(protocol)
-            if record.face_id in wanted
+            record.face_id: record for record in table.records(protocol) if record.face_id in wanted
         }
         yield protocol, items, faces
+
+
+def verify(
+    run: RunArgument,
+    only: OnlyOption = None,
+    sample: SampleOption = 0,
+) -> None:
+    """Measure every claim of the answers again, on the own face and on another."""
+    from eval.results import clean
+    from eval.run_folder import RunFolder, write_json
+    from eval.verification import verify_items
+
+    folder = RunFolder(run)
+    for protocol, items, faces in _sampled(folder, only, sample):
+        found = verify_items(items, _face_of(faces))
+        write_json(folder.extra(protocol, "claims"), clean(found))
+    _show(folder, "claims", _claims_row)
+
+
+def _face_of(records: Mapping[str, FaceRecord]) -> Callable[[str], Face]:
+    from facellava.answer import measured_face
+
+    return lambda face_id: measured_face(records[face_id].faces())
+
+
+def faithfulness(
+    run: RunArgument,
+    method: Annotated[
+        Literal["occlude", "move"],
+        typer.Option(help="Blur the cited regions away, or move their landmarks."),
+    ] = "occlude",
+    model: ModelOption = None,
+    only: OnlyOption = None,
+    sample: SampleOption = 100,
+) -> None:
+    """Change the regions that the reasons cite: does the answer rest on them, more than others?"""
+    from eval.faithfulness import faithfulness as measured
+    from eval.faithfulness import model_score
+    from eval.results import clean
+    from eval.run_folder import RunFolder, write_json
+    from facellava.tasks.closed_question import question_in
+
+    folder = RunFolder(run)
+    prompt = folder.facts()["engine"]["prompt"]
+    loaded = _answering_model(folder, model)
+    for protocol, items, faces in _sampled(folder, only, sample):
+        question = question_in(prompt, protocol.task, protocol.labels)
+        found = measured(items, faces, model_score(loaded, question), method=method)
+        write_json(folder.extra(protocol, "faithfulness"), clean(found))
+    _show(folder, "faithfulness", _faithfulness_row)
+
+
+def _answering_model(run: RunFolder, checkpoint: Path | None) -> FaceLlava:
+    """The model that gave the run's answers."""
+    from eval.engines import weights_sha256
+    from facellava.predictor import FaceLlava, embedded_weights
+
+    engine, folder = run.facts()["engine"], checkpoint or embedded_weights()
+    if engine["kind"] != "model":
+        raise FacellavaError(
+            f"The answers of '{run.path}' came from {engine['name']} ({engine['kind']}), which "
+            "cannot be read here; faithfulness needs a run of a checkpoint in this process."
+        )
+    if weights_sha256(folder) != engine["weights_sha256"]:
+        raise FacellavaError(
+            f"'{folder}' has other weights than the model whose answers '{run.path}' holds "
+            f"({engine['name']}); give that checkpoint with --model."
+        )
+    return FaceLlava.load(folder)
+
+
+def _show(run: RunFolder, extra: str, row: Callable[[dict[str, Any]], dict[str, str]]) -> None:
+    """Score the run with what was found out, write its reports, print a row a protocol."""
+    from eval.results import score_run
+    from facellava.cli.reporting import write_reports
+
+    protocols = score_run(run)["protocols"]
+    write_reports(run)
+    rows = [
+        {"protocol": key} | row(block[extra]) for key, block in protocols.items() if block[extra]
+    ]
+    cells = [list(rows[0]), *(list(each.values()) for each in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        typer.echo("  ".join(map(str.ljust, line, widths)).rstrip())
+
+
+def _claims_row(found: dict[str, Any]) -> dict[str, str]:
+    from eval.report_tables import percent
+    from eval.verification import VERDICTS
+
+    def shares(counts: Mapping[str, int] | None) -> list[str]:
+        known = counts or dict.fromkeys(VERDICTS, 0)
+        total = sum(known[name] for name in VERDICTS)
+        return [percent(known[name] / total if total else None) for name in VERDICTS]
+
+    return {
+        "answers": f"{found['n_answers']:,}",
+        "without claims": f"{found['without_claims']:,}",
+        **dict(zip(VERDICTS, shares(found), strict=True)),
+        "supported on others": shares(found["on_other_faces"])[0],
+    }
+
+
+def _faithfulness_row(found: dict[str, Any]) -> dict[str, str]:
+    from eval.report_tables import percent, spread
+
+    falls = ("cited_fall", "control_fall", "difference")
+    return {
+        "method": found["method"],
+        "answers": f"{found['n']:,}",
+        "no control": f"{found['no_control']:,}",
+        **{name.replace("_", " "): spread(name, found[name]) for name in falls},
+        "cited weigh more": percent(found["share_larger"]),
+    }

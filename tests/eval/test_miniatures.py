@@ -109,7 +109,7 @@ def evaluate(tmp_path, root):
         assert sorted(record.face_id for record in table.records(protocol)) == sorted(script)
         engine = Scripted(script)
         folder.begin(engine.describe(), {})
-        assert ask_all(protocol, table, engine, folder.answers(protocol)) == len(script)
+        ask_all(protocol, table, engine, folder.answers(protocol))
         folder.add(protocol, table)
         block = score_run(folder)["protocols"][key]
         assert block["unreadable"]["count"] == 1

@@ -122,8 +122,17 @@ def test_what_is_null_or_empty_leaves_no_trace():
     assert fairness_tables(bare) == []
 
 
+def test_a_part_of_the_publishers_faces_is_marked():
+    block = written_block() | {"official_n": 2341}
+    results = results_of({"dfew/5-folds": block})
+    text = report_markdown(results)
+    assert "| DFEW, five folds<br>dfew/5-folds | 1,200 of 2,341 | WAR" in text
+    assert "- Faces: 1,200 of 30 people; the publisher's part has 2,341" in text
+    assert "| 1,200 of 2,341 |" in readme_table(results)
+
+
 def test_an_auc_without_probabilities_is_explained(usual):
-    said = "No answer has a probability: an AUC of 0.5 is by rule."
+    said = "No answer has a probability, so there is no AUC."
     parts = dict(zip(usual["protocols"], report_markdown(usual).split("\n`")[1:], strict=False))
     assert [key for key, text in parts.items() if said in text] == ["real_fake_faces/test"]
 

@@ -91,7 +91,7 @@ def written_block() -> dict[str, Any]:
         "data_sha256": "cd" * 32,
         "left_out": {"no face": 5},
         "trained_on": "no",
-        "n": 1200,
+        "n": 1200, "official_n": None,
         "n_subjects": 30,
         "unreadable": {"count": 24, "share": 0.02, "rule": "An unreadable answer counts as wrong.",
                        "not_our_grammar": 40, "reasons": {"refused": 20, "empty": 4}},
