@@ -89,7 +89,7 @@ def protocol_sentences(block: Block) -> list[str]:
         _likeliest(block),
         _calibration(block),
         _claims(block),
-        _faithfulness(block),
+        *(_faithfulness(found) for found in (block.get("faithfulness") or {}).values()),
         _agreement(block),
     )
     return [each for each in found if each]
@@ -162,10 +162,7 @@ def _verdicts(found: Mapping[str, Any]) -> str:
     )
 
 
-def _faithfulness(block: Block) -> str:
-    found = block.get("faithfulness")
-    if not found:
-        return ""
+def _faithfulness(found: Mapping[str, Any]) -> str:
     how = _HIDDEN.get(found["method"], f"are changed by {one_line(found['method'])}")
     fall, control, difference = (
         spread("fall", found[name]) for name in ("cited_fall", "control_fall", "difference")

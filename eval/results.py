@@ -17,7 +17,8 @@ from eval.seen import seen_in_training
 from facellava.corpus import read_manifest
 
 VERSION: Final = 1
-EXTRAS: Final = ("claims", "faithfulness", "judged")
+EXTRAS: Final = ("claims", "judged")
+FAITHFULNESS: Final = ("occlude", "move")
 WORST: Final = 12
 _PLACES: Final = 4
 
@@ -44,12 +45,18 @@ def score_run(run: RunFolder) -> dict[str, Any]:
         block["fold"] = table.fold
         block["trained_on"] = seen_in_training(protocol, facts.get("training"), table.fold)
         for name in EXTRAS:
-            path = run.extra(protocol, name)
-            block[name] = read_json(path) if path.is_file() else None
+            block[name] = _extra(run, protocol, name)
+        methods = {name: _extra(run, protocol, f"faithfulness-{name}") for name in FAITHFULNESS}
+        block["faithfulness"] = {name: found for name, found in methods.items() if found} or None
         found["protocols"][key] = block
     found = clean(found)
     write_json(run.path / "results.json", found)
     return found
+
+
+def _extra(run: RunFolder, protocol: Protocol, name: str) -> dict[str, Any] | None:
+    path = run.extra(protocol, name)
+    return read_json(path) if path.is_file() else None
 
 
 def score(protocol: Protocol, items: Sequence[Item]) -> dict[str, Any]:

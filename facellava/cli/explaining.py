@@ -78,7 +78,7 @@ def verify(
     for protocol, items, faces in _sampled(folder, only, sample):
         found = verify_items(items, _face_of(faces))
         write_json(folder.extra(protocol, "claims"), clean(found))
-    _show(folder, "claims", _claims_row)
+    _show(folder, lambda block: block["claims"], _claims_row)
 
 
 def _face_of(records: Mapping[str, FaceRecord]) -> Callable[[str], Face]:
@@ -110,8 +110,8 @@ def faithfulness(
     for protocol, items, faces in _sampled(folder, only, sample):
         question = question_in(prompt, protocol.task, protocol.labels)
         found = measured(items, faces, model_score(loaded, question), method=method)
-        write_json(folder.extra(protocol, "faithfulness"), clean(found))
-    _show(folder, "faithfulness", _faithfulness_row)
+        write_json(folder.extra(protocol, f"faithfulness-{method}"), clean(found))
+    _show(folder, lambda block: (block["faithfulness"] or {}).get(method), _faithfulness_row)
 
 
 def _answering_model(run: RunFolder, checkpoint: Path | None) -> FaceLlava:
@@ -133,7 +133,11 @@ def _answering_model(run: RunFolder, checkpoint: Path | None) -> FaceLlava:
     return FaceLlava.load(folder)
 
 
-def _show(run: RunFolder, extra: str, row: Callable[[dict[str, Any]], dict[str, str]]) -> None:
+def _show(
+    run: RunFolder,
+    extra: Callable[[dict[str, Any]], dict[str, Any] | None],
+    row: Callable[[dict[str, Any]], dict[str, str]],
+) -> None:
     """Score the run with what was found out, write its reports, print a row a protocol."""
     from eval.results import score_run
     from facellava.cli.reporting import write_reports
@@ -141,9 +145,11 @@ def _show(run: RunFolder, extra: str, row: Callable[[dict[str, Any]], dict[str, 
     protocols = score_run(run)["protocols"]
     write_reports(run)
     rows = [
-        {"protocol": key} | row(block[extra]) for key, block in protocols.items() if block[extra]
+        {"protocol": key} | row(found)
+        for key, block in protocols.items()
+        if (found := extra(block)) is not None
     ]
-    cells = [list(rows[0]), *(list(each.values()) for each in rows)]
+    cells = [*(list(each) for each in rows[:1]), *(list(each.values()) for each in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         typer.echo("  ".join(map(str.ljust, line, widths)).rstrip())

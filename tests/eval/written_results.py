@@ -25,10 +25,11 @@ EXTRAS: dict[str, Any] = {
                "ratings": {"reason_media": {"mean": 6.51, "low": 6.2, "high": 6.83},
                            "reason_label": {"mean": 7.0, "low": 6.7, "high": 7.25},
                            "completeness": {"mean": 5.5, "low": None, "high": None}}},
-    "faithfulness": {"n": 90, "method": "occlude", "share_larger": 0.64,
-                     "cited_fall": {"value": 0.12, "low": 0.1, "high": 0.14},
-                     "control_fall": {"value": 0.05, "low": 0.03, "high": 0.07},
-                     "difference": {"value": 0.07, "low": 0.04, "high": 0.1}},
+    "faithfulness": {
+        "occlude": {"n": 90, "method": "occlude", "share_larger": 0.64,
+                    "cited_fall": {"value": 0.12, "low": 0.1, "high": 0.14},
+                    "control_fall": {"value": 0.05, "low": 0.03, "high": 0.07},
+                    "difference": {"value": 0.07, "low": 0.04, "high": 0.1}}},
 }  # fmt: skip
 
 

@@ -109,6 +109,31 @@ def test_two_runs_are_compared_on_the_same_faces(
     assert "are not the same" in refused.trouble[-1]
 
 
+def test_reasons_are_measured_again_and_covered(
+    facellava: Facellava, packs: Path, reciting_checkpoint: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    facellava(*asked(packs, run, "--model", reciting_checkpoint))
+    done = facellava("eval", "verify", run)
+    assert done.code == 0, done.err
+    block = json.loads((run / "results.json").read_text())["protocols"][KEY]
+    claims = block["claims"]
+    assert claims["n_answers"] == 4
+    assert sum(claims[kind] for kind in ("supported", "contradicted", "unmeasurable")) == 8
+    for method in ("move", "occlude"):
+        words = ["eval", "faithfulness", run, "--method", method]
+        refused = facellava(*words)
+        assert (refused.code, refused.out) == (1, "")
+        assert "give that checkpoint with --model" in refused.trouble[-1]
+        done = facellava(*words, "--model", reciting_checkpoint)
+        assert done.code == 0, done.err
+        assert method in done.out
+    block = json.loads((run / "results.json").read_text())["protocols"][KEY]
+    assert set(block["faithfulness"]) == {"move", "occlude"}
+    assert block["claims"] == claims
+    assert "Faithfulness" in (run / "report.md").read_text()
+
+
 def test_any_endpoint_is_asked_with_the_closed_set_and_its_price_is_known_before(
     facellava: Facellava, packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
