@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -24,12 +25,23 @@ from sklearn.metrics import cohen_kappa_score
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from eval.engines import PaidEndpoint, shown_frames
 from eval.intervals import mean_interval
 from eval.items import Item
 from eval.protocols import Protocol
 from eval.run_folder import write_text
 from facellava.answer import verdict_of
-from facellava.endpoint import Asker, Budget, Failure, Message, message
+from facellava.endpoint import (
+    Asker,
+    Budget,
+    DryRun,
+    Endpoint,
+    EndpointCache,
+    Failure,
+    Message,
+    message,
+)
+from facellava.records import FaceRecord
 from facellava.tasks import TASKS, Verdict
 from facellava.tasks.judging import (
     JUDGING,
@@ -103,6 +115,61 @@ class Judged:
     order: Order
     scores: Mapping[str, int]
     reason: str
+
+
+Part = tuple[Protocol, Sequence[Item], Mapping[str, FaceRecord]]
+"""A protocol with answers to judge, and their faces."""
+
+
+def judge_parts(
+    parts: Iterable[Part],
+    paid: PaidEndpoint,
+    keep: Callable[[Protocol, dict[str, Any]], None],
+    rows_of: Callable[[Protocol], Path],
+) -> None:
+    """Judge the answers of some protocols, one after the other.
+
+    Args:
+        parts: what to judge.
+        paid: the judge.
+        keep: called with what :func:`judge_items` found, as soon as a protocol is done.
+        rows_of: where the single judgements go.
+
+    Raises:
+        EndpointStopped: as :func:`judge_items`.
+    """
+
+    async def run(cache: EndpointCache) -> None:
+        budget = Budget(paid.prices, paid.max_cost, cache.spent())
+        async with Endpoint(paid.settings, cache, budget) as endpoint:
+            for protocol, items, faces in parts:
+                frames = partial(_frames, faces)
+                rows = rows_of(protocol)
+                keep(
+                    protocol,
+                    await judge_items(protocol, items, frames, endpoint, budget, rows=rows),
+                )
+
+    with EndpointCache(paid.cache) as cache:
+        asyncio.run(run(cache))
+
+
+def estimate_judging(parts: Iterable[Part], paid: PaidEndpoint) -> str:
+    """What judging would send and cost; nothing is sent."""
+
+    async def run(dry: DryRun, budget: Budget) -> None:
+        for protocol, items, faces in parts:
+            await judge_items(protocol, items, partial(_frames, faces), dry, budget)
+
+    with EndpointCache(paid.cache if paid.cache.is_file() else None) as cache:
+        budget = Budget(paid.prices, paid.max_cost)
+        dry = DryRun(paid.settings, cache, budget, EXAMPLES)
+        asyncio.run(run(dry, budget))
+    return dry.estimate.text()
+
+
+def _frames(faces: Mapping[str, FaceRecord], face_id: str) -> list[bytes]:
+    return shown_frames(faces[face_id])
 
 
 async def judge_items(

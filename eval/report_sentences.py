@@ -179,11 +179,11 @@ def _faithfulness(found: Mapping[str, Any]) -> str:
 
 
 def _agreement(block: Block) -> str:
-    """How well the judge agrees with itself or with others, as far as it was measured."""
-    found = (block.get("judged") or {}).get("agreement") or {}
+    """How well the judge agrees with itself where it reads the same in another order."""
+    found: Mapping[str, Mapping[str, float]] = (block.get("judged") or {}).get("agreement") or {}
     said = [
-        f"{one_line(words(name))} {value if isinstance(value, str) else number(name, value)}"
-        for name, value in found.items()
-        if isinstance(value, int | float | str)
+        f"{one_line(words(name))}: {percent(rating['within_one'])} within one point, kappa "
+        f"{number('kappa', rating['kappa'])}, shift {number('shift', rating['shift'])}"
+        for name, rating in found.items()
     ]
-    return f"Agreement of the judge: {', '.join(said)}." if said else ""
+    return f"Agreement of the judge's two orders: {'; '.join(said)}." if said else ""

@@ -22,7 +22,7 @@ from facellava.cli.endpoint_options import (
     endpoint_settings,
     price_table,
 )
-from facellava.cli.explaining import faithfulness, verify
+from facellava.cli.explaining import faithfulness, judge, verify
 from facellava.errors import FacellavaError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure a model on benchmarks.", no_args_is_help=True)
 app.command()(verify)
 app.command()(faithfulness)
+app.command()(judge)
 
 ProtocolsArgument = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads the annotation at run time)
@@ -174,7 +175,7 @@ def eval_run(
                 per_minute=per_minute,
                 patience=patience,
             ),
-            cache or out.with_name(f"{out.name}.replies.sqlite"),
+            cache or out.with_name(f"{out.resolve().name}.replies.sqlite"),
             price_table(prices),
             max_cost,
         )

@@ -133,6 +133,75 @@ def _answering_model(run: RunFolder, checkpoint: Path | None) -> FaceLlava:
     return FaceLlava.load(folder)
 
 
+def judge(
+    run: RunArgument,
+    endpoint: Annotated[str, typer.Option(help="Address of an OpenAI-compatible API.")],
+    name: Annotated[str, typer.Option(help="The judge's model there.")],
+    prices: PricesOption = None,
+    max_cost: MaxCostOption = None,
+    dry_run: DryRunFlag = False,
+    api_key_env: KeyVariableOption = "OPENAI_API_KEY",
+    concurrency: ConcurrencyOption = 8,
+    per_minute: PerMinuteOption = 0,
+    patience: PatienceOption = 2.0,
+    cache: CacheOption = None,
+    only: OnlyOption = None,
+    sample: SampleOption = 100,
+) -> None:
+    """Have a model rate the reasons as the paper does, each answer in two orders.
+
+    facellava eval judge runs/packs --endpoint https://api.openai.com/v1 --name gpt-4o
+    --prices prices.toml --max-cost 5 --dry-run
+    """
+    from eval.engines import PaidEndpoint
+    from eval.judge import estimate_judging, judge_parts
+    from eval.results import clean
+    from eval.run_folder import RunFolder, write_json
+
+    folder = RunFolder(run)
+    parts = _sampled(folder, only, sample)
+    paid = PaidEndpoint(
+        endpoint_settings(
+            endpoint,
+            name,
+            api_key_env=api_key_env,
+            concurrency=concurrency,
+            per_minute=per_minute,
+            patience=patience,
+        ),
+        cache or run.with_name(f"{run.resolve().name}.replies.sqlite"),
+        price_table(prices),
+        max_cost,
+    )
+    if dry_run:
+        typer.echo(estimate_judging(parts, paid))
+        return
+    judge_parts(
+        parts,
+        paid,
+        lambda protocol, found: write_json(folder.extra(protocol, "judged"), clean(found)),
+        lambda protocol: folder.extra(protocol, "judged").with_suffix(".jsonl"),
+    )
+    _show(folder, lambda block: block["judged"], _judged_row)
+
+
+def _judged_row(found: dict[str, Any]) -> dict[str, str]:
+    from eval.report_tables import number, percent
+
+    def mean(name: str) -> str:
+        rated = found["ratings"][name]
+        spread = f"{number('mean', rated['low'])}, {number('mean', rated['high'])}"
+        within = percent(found["agreement"][name]["within_one"])
+        return f"{number('mean', rated['mean'])} [{spread}], orders agree {within}"
+
+    return {
+        "judge": found["judge"],
+        "answers": f"{found['n']:,}",
+        "unjudged": f"{sum(found['unjudged'].values()):,}",
+        **{name.replace("_", "-"): mean(name) for name in found["ratings"]},
+    }
+
+
 def _show(
     run: RunFolder,
     extra: Callable[[dict[str, Any]], dict[str, Any] | None],

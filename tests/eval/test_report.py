@@ -66,7 +66,8 @@ def test_a_protocol_in_full():
         "probability falls by 0.120 [0.100, 0.140]; where others are hidden, by 0.050 [0.030, "
         "0.070]; the difference is 0.070 [0.040, 0.100]. The cited ones weigh more in 64.0% of the "
         "answers.",
-        "Agreement of the judge: kappa 0.710, n 30.",
+        "Agreement of the judge's two orders: completeness: 90.0% within one point, kappa 0.710, "
+        "shift -0.250.",
     ):
         assert words in text, words
 

@@ -134,6 +134,37 @@ def test_reasons_are_measured_again_and_covered(
     assert "Faithfulness" in (run / "report.md").read_text()
 
 
+def test_reasons_are_judged_in_two_orders_and_paid_for_once(
+    facellava: Facellava, packs: Path, reciting_checkpoint: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    facellava(*asked(packs, run, "--model", reciting_checkpoint))
+    said = {"reason": "It fits.", "reason_media": 8, "reason_label": 6, "completeness": 4}
+    prices = tmp_path / "prices.toml"
+    prices.write_text('["judge-x"]\ninput = 1.0\noutput = 2.0\n')
+    with fake_endpoint(lambda *_: reply(json.dumps(said))) as server:
+        words = [
+            "eval", "judge", run, "--endpoint", server.url, "--name", "judge-x", "--prices", prices,
+        ]  # fmt: skip
+        dry = facellava(*words, "--dry-run")
+        assert dry.code == 0, dry.err
+        assert "8 requests to send" in dry.out
+        assert server.prompts == []
+        assert facellava(*words, "--max-cost", "0.0000001").code == 1
+        for _ in range(2):
+            done = facellava(*words)
+            assert done.code == 0, done.err
+        assert len(server.prompts) == 8
+    assert "8.000 [8.000, 8.000]" in done.out
+    block = json.loads((run / "results.json").read_text())["protocols"][KEY]
+    assert block["judged"]["n"] == 4
+    assert block["judged"]["ratings"]["completeness"]["mean"] == 4
+    assert block["judged"]["agreement"]["reason_media"]["equal"] == 1
+    [rows] = (run / "extras").glob("*.jsonl")
+    assert len(rows.read_text().splitlines()) == 8
+    assert "two orders" in (run / "report.md").read_text()
+
+
 def test_any_endpoint_is_asked_with_the_closed_set_and_its_price_is_known_before(
     facellava: Facellava, packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
