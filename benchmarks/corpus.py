@@ -175,7 +175,9 @@ def run(
         for way, count in ways:
             figures = measure(way, count, size, find=find)
             found.append(figures)
-            console.print(f"{way} x{count}, {size} faces: {figures.seconds:.0f} s", style="dim")
+            said = f"{figures.seconds:.0f} s, at most {figures.peak_mib:,.0f} MiB"
+            console.print(f"{way} x{count}, {size} faces: {said}", style="dim")
+            out.write_text(json.dumps([vars(each) for each in found], indent=1) + "\n")
     loops = {figures.faces: figures for figures in found if figures.way == "loop"}
     table = Table("way", "workers", "faces", "faces/s", "samples/s", "peak MiB", "against the loop")
     for figures in found:
@@ -195,7 +197,6 @@ def run(
         f"At the rate of {last.way} with {last.workers} workers, 10^6 samples take {hours:.1f} h "
         f"and {MILLION * last.faces / last.samples:,.0f} faces, if nothing else becomes slower."
     )
-    out.write_text(json.dumps([vars(figures) for figures in found], indent=1) + "\n")
 
 
 if __name__ == "__main__":
