@@ -72,7 +72,8 @@ def write_blend_pack(
         The number of pictures, half of them fake.
 
     Raises:
-        BadCorpus: a dataset of another layout, no real faces in it, or `out` exists.
+        BadCorpus: a dataset that is given twice or has another layout, no real faces in it, or
+            `out` exists or cannot be written.
         BadSample: a ratio outside (0, 1].
     """
     if out.exists():
@@ -81,7 +82,10 @@ def write_blend_pack(
         )
     if not ratios or not all(0 < ratio <= 1 for ratio in ratios):
         raise BadSample(f"The blend ratios are {list(ratios)}; give numbers above 0 and up to 1.")
-    for name, _ in sources:
+    names = [name for name, _ in sources]
+    if len(set(names)) != len(names):
+        raise BadCorpus(f"The sources are {names}; give each source once, so no face is in twice.")
+    for name in names:
         if name not in splits:
             raise BadCorpus(f"No faces of {name!r} are held out for blends: {', '.join(splits)}.")
     records = chain.from_iterable(
@@ -93,6 +97,17 @@ def write_blend_pack(
         raise BadCorpus("The sources hold no real faces; give datasets with real faces.")
     pairs = tqdm(_pairs(chosen, ratios, seed), total=2 * len(chosen), unit="picture")
     table = pa.Table.from_pylist(list(pairs), schema=SCHEMA)
+    try:
+        _write(table, out)
+    except OSError as error:
+        raise BadCorpus(
+            f"'{out}' cannot be written ({error.strerror or error}); free some space, or name a "
+            "file in another folder."
+        ) from error
+    return table.num_rows
+
+
+def _write(table: pa.Table, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f"{out.name}.{os.getpid()}.partial")
     try:
@@ -100,7 +115,6 @@ def write_blend_pack(
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)
-    return table.num_rows
 
 
 def _is_real(record: FaceRecord) -> bool:

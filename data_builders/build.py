@@ -1,20 +1,18 @@
 """Raw datasets to a corpus: cut the rows into shards, have them built, tie them up.
 
-A finished shard leaves a note in ``DIR/.progress``; a build that was killed and is started again
-with the same settings keeps those and makes the rest. The manifest is written last, so a folder
-with a manifest is a whole corpus.
+The manifest is written last, so a folder with a manifest is a whole corpus. What a build that was
+killed has done is kept (`data_builders.progress`), and a shard that a finished corpus has lost is
+built again (`data_builders.repair`).
 """
 
 from __future__ import annotations
 
 import errno
-import json
-import logging
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -30,24 +28,21 @@ from data_builders.finished import to_json, write_text
 from data_builders.media import DEFAULT_LOOK, Look
 from data_builders.mixture import MixtureEntry
 from data_builders.plan import jobs, planned_rows
+from data_builders.progress import PROGRESS, ShardBuilder, finished, open_folder
 from data_builders.rate import DEFAULT_THRESHOLD, Threshold
 from data_builders.raw_face import Drops, Source
+from data_builders.repair import lost_files, rebuild, rewrite_card
 from data_builders.report import dataset_card, gathered, report_text, summary
 from data_builders.shard import ShardJob, ShardReport, ShardSettings
 from data_builders.sources import SOURCES, find_source
 from facellava import __version__
-from facellava.corpus import CORPUS_VERSION, SPLITS, TABLES, read_manifest, sha256
+from facellava.corpus import CORPUS_VERSION, SPLITS, TABLES, read_manifest
 from facellava.errors import BadCorpus, BadSample, FacellavaError
 
 __all__ = ["build", "face_records", "summary", "write_blend_pack"]
 
 SHARD_ROWS: Final = 512
 SELF_BLENDS: Final = ("celeba", "real_fake_faces")
-PROGRESS: Final = ".progress"
-# Settings that corpora of before do not name, with what those were built with.
-YOUNGER_SETTINGS: Final[Mapping[str, Any]] = {"splits": None, "drawn": False}
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -108,6 +103,9 @@ def build(
 ) -> dict[str, Any]:
     """Build a corpus; the same options and data give the same bytes, whoever builds it.
 
+    A finished corpus of the same options is left alone, but for files that it has lost: those are
+    built again.
+
     Args:
         sources: the datasets, where they lie, and how much of each is taken.
         out: folder of the corpus; new, or of the same build that did not finish.
@@ -119,7 +117,9 @@ def build(
         The manifest.
 
     Raises:
-        BadCorpus: a dataset of another layout, or a folder that holds something else.
+        BadCorpus: a dataset that is missing or of another layout, a folder that holds something
+            else or cannot be written, or a lost file that comes out another one.
+        BadSample: fewer than one worker, or a fold that a source does not have.
         MissingBackend: the executor is not installed.
     """
     names = [entry.name for entry in sources]
@@ -139,11 +139,35 @@ def build(
         "code_version": __version__,
         "annotator": f"{ANNOTATOR} {ANNOTATOR_VERSION}" if options.measured else None,
     }
-    if not _open_folder(out, settings):
-        logger.info("The corpus %s is already built with these settings.", out)
-        return read_manifest(out)
     drops = {name: Drops(options.splits) for name in names}
-    work = chain.from_iterable(
+    work = chain.from_iterable(_work(sources, out, options, drops))
+
+    def builder(some: Iterable[ShardJob]) -> Generator[ShardReport]:
+        return EXECUTORS[executor](some, workers or _cores())
+
+    with space_is_needed(out):
+        if not open_folder(out, settings):
+            return _kept_whole(out, work, builder)
+        with _nothing_left_of_no_beginning(out):
+            reports = sorted(_build_all(work, builder), key=_by_name)
+            for report in reports:
+                drops[_source_of(report)].merge(report.drops)
+            manifest = _manifest(settings, reports, drops)
+            if not manifest["files"]:
+                of = f" of the split {' or '.join(options.splits)}" if options.splits else ""
+                raise BadCorpus(
+                    f"Not one usable face{of} was found; look at the folders given and try again."
+                )
+            _finish(out, manifest)
+    tqdm.write(report_text(manifest), file=sys.stderr)
+    return manifest
+
+
+def _work(
+    sources: Sequence[MixtureEntry], out: Path, options: BuildOptions, drops: Mapping[str, Drops]
+) -> list[Iterator[ShardJob]]:
+    """The shards of each source; no row is read yet, but all folders are known to be there."""
+    return [
         jobs(
             entry.name,
             planned_rows(
@@ -161,19 +185,26 @@ def build(
             options.shard_rows,
         )
         for entry in sources
-    )
-    with _nothing_left_of_no_beginning(out), space_is_needed(out):
-        reports = sorted(_build_all(work, out, workers or _cores(), executor), key=_by_name)
-        for report in reports:
-            drops[_source_of(report)].merge(report.drops)
-        manifest = _manifest(settings, reports, drops)
-        if not manifest["files"]:
-            of = f" of the split {' or '.join(options.splits)}" if options.splits else ""
-            raise BadCorpus(
-                f"Not one usable face{of} was found; look at the folders given and try again."
-            )
-        _finish(out, manifest)
-    tqdm.write(report_text(manifest), file=sys.stderr)
+    ]
+
+
+def _kept_whole(
+    out: Path,
+    work: Iterable[ShardJob],
+    builder: ShardBuilder,
+) -> dict[str, Any]:
+    """The manifest of a finished corpus; what it has lost is built again."""
+    manifest = read_manifest(out)
+    lost = lost_files(out, manifest)
+    if lost:
+        tqdm.write(f"{len(lost)} files of '{out}' are built again.", file=sys.stderr)
+        rebuild(out, manifest, lost, work, builder)
+    else:
+        tqdm.write(
+            f"The corpus '{out}' is already built with these settings; no dataset was read.",
+            file=sys.stderr,
+        )
+    rewrite_card(out, manifest)
     return manifest
 
 
@@ -191,19 +222,21 @@ def _nothing_left_of_no_beginning(out: Path) -> Iterator[None]:
 
 @contextmanager
 def space_is_needed(folder: Path) -> Iterator[None]:
-    """Tell a full disk in one sentence; what is finished stays.
+    """Tell in one sentence that a folder cannot be written; what is finished stays.
 
     Raises:
-        BadCorpus: there is no room left where the folder lies.
+        BadCorpus: there is no room left where the folder lies, or it may not be written there.
     """
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise BadCorpus(
+                f"The disk of '{folder}' is full: free some space and run the same command again, "
+                "it goes on from there."
+            ) from error
         raise BadCorpus(
-            f"The disk of '{folder}' is full: free some space and run the same command again, it "
-            "goes on from there."
+            f"'{folder}' cannot be written ({error.strerror or error}); give a folder that can be."
         ) from error
 
 
@@ -211,69 +244,25 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _open_folder(out: Path, settings: dict[str, Any]) -> bool:
-    """True where there is work to do; refuses a folder that is not this build's."""
-    note = out / PROGRESS / "settings.json"
-    if (out / "manifest.json").is_file():
-        found = read_manifest(out).get("settings")
-    elif note.is_file():
-        found = json.loads(note.read_text("utf-8"))
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise BadCorpus(f"'{out}' holds other files; give a new folder for the corpus.")
-    else:
-        found = settings
-    found = {**YOUNGER_SETTINGS, **(found or {})}
-    if found != settings:
-        odd = [name for name in settings if found.get(name) != settings[name]]
-        raise BadCorpus(
-            f"'{out}' holds a corpus built with other settings ({', '.join(odd)}); give another "
-            "folder, or delete this one."
-        )
-    if (out / "manifest.json").is_file():
-        return False
-    note.parent.mkdir(parents=True, exist_ok=True)
-    write_text(note, to_json(settings))
-    return True
-
-
-def _build_all(
-    work: Iterable[ShardJob], out: Path, workers: int, executor: Executor
-) -> list[ShardReport]:
+def _build_all(work: Iterable[ShardJob], builder: ShardBuilder) -> list[ShardReport]:
     """Reports of all shards, those of an earlier run among them."""
     reports: list[ShardReport] = []
     with tqdm(unit="face", desc="corpus") as bar:
 
         def unfinished() -> Iterator[ShardJob]:
             for job in work:
-                report = _finished(job, out)
+                report = finished(job)
                 if report is None:
                     yield job
                 else:
                     bar.update(report.rows)
                     reports.append(report)
 
-        for report in EXECUTORS[executor](unfinished(), workers):
-            write_text(_note(out, report.name), to_json(asdict(report)))
-            bar.update(report.rows)
-            reports.append(report)
+        with closing(builder(unfinished())) as built:
+            for report in built:
+                bar.update(report.rows)
+                reports.append(report)
     return reports
-
-
-def _note(out: Path, name: str) -> Path:
-    return out / PROGRESS / f"{name}.json"
-
-
-def _finished(job: ShardJob, out: Path) -> ShardReport | None:
-    """The report of an earlier run, if the shard's inputs and files are still the same."""
-    note = _note(out, job.name)
-    if not note.is_file():
-        return None
-    report = ShardReport(**json.loads(note.read_text("utf-8")))
-    same = report.fingerprint == job.fingerprint() and all(
-        (out / name).is_file() and sha256(out / name) == entry["sha256"]
-        for name, entry in report.files.items()
-    )
-    return report if same else None
 
 
 def _by_name(report: ShardReport) -> str:

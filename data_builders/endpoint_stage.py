@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import random
 import shutil
 import sys
@@ -29,14 +30,15 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from data_builders import rate_endpoint
 from data_builders.annotate import endpoint as annotate
 from data_builders.annotate.topics import DEFAULT_SHARES, Shares
+from data_builders.build import space_is_needed
 from data_builders.finished import to_json, write_card_and_manifest, write_text
+from data_builders.manifests import sound_manifest
 from data_builders.rate import DEFAULT_THRESHOLD, Rule, Threshold
 from data_builders.report import gathered, report_text
 from data_builders.shard import ShardReport, count_sample
 from facellava.corpus import (
     FaceRecord,
     Sample,
-    read_manifest,
     read_shard,
     sha256,
     write_shard,
@@ -48,9 +50,10 @@ from facellava.endpoint import (
     Endpoint,
     EndpointCache,
     EndpointSettings,
+    EndpointStopped,
     Prices,
 )
-from facellava.errors import BadCorpus
+from facellava.errors import BadCorpus, BadSample
 from facellava.tasks.annotation import ANNOTATION, RATING, prompt_version
 
 WORK: Final = ".annotate"
@@ -87,6 +90,10 @@ class AnnotateOptions:
     threshold: Threshold = DEFAULT_THRESHOLD
     rule: Rule = "each"
 
+    def __post_init__(self) -> None:
+        if self.frames < 1:
+            raise BadSample(f"The frames shown are {self.frames}; there must be at least 1.")
+
     def decides(self) -> dict[str, Any]:
         """What decides the samples, next to the faces and the replies; the manifest holds it."""
         return {
@@ -104,7 +111,13 @@ class AnnotateOptions:
 
     def cache_of(self, folder: Path) -> Path:
         """The file of replies."""
-        return self.cache or folder.with_name(f"{folder.name}.replies.sqlite")
+        return self.cache or replies_of(folder)
+
+
+def replies_of(folder: Path) -> Path:
+    """The file beside a corpus that holds the replies for it, where no other one was named."""
+    named = Path(os.path.abspath(folder))  # "." has no name
+    return named.with_name(f"{named.name}.replies.sqlite")
 
 
 def _versions(prompts: Mapping[str, str]) -> dict[str, str]:
@@ -122,11 +135,12 @@ def annotate_corpus(folder: Path, options: AnnotateOptions) -> dict[str, Any]:
         The manifest.
 
     Raises:
-        BadCorpus: no corpus of faces only, or one annotated with other options.
+        BadCorpus: no corpus of faces only, one annotated with other options, or one that cannot be
+            written.
         EndpointStopped: no money is left, the key is refused, or patience is at its end; run again
-            to go on.
+            to go on. Or not one label got a sample: the corpus stays as it was.
     """
-    manifest = read_manifest(folder)
+    manifest = sound_manifest(folder)
     if not _is_open(folder, manifest, options):
         logger.info("The corpus %s is already annotated with these options.", folder)
         return manifest
@@ -134,13 +148,15 @@ def annotate_corpus(folder: Path, options: AnnotateOptions) -> dict[str, Any]:
         budget = Budget(options.prices, options.max_cost, cache.spent())
         reports = asyncio.run(_annotate(folder, manifest, options, cache, budget))
         usage = {model: asdict(totals) for model, totals in cache.totals().items()}
+    _check_any(folder, reports)
     prices = {name: price.model_dump() for name, price in sorted(options.prices.items())}
     manifest["endpoint"] = {**options.decides(), "prices": prices, "usage": usage}
     for report in reports:
         manifest["files"] |= report.files
     manifest["files"] = dict(sorted(manifest["files"].items()))
     manifest["counts"] |= gathered(report.counts for report in reports)
-    _finish(folder, manifest)
+    with space_is_needed(folder):
+        _finish(folder, manifest)
     tqdm.write(report_text(manifest), file=sys.stderr)
     return manifest
 
@@ -151,7 +167,7 @@ def estimate_corpus(folder: Path, options: AnnotateOptions) -> str:
     Raises:
         BadCorpus: as there.
     """
-    manifest = read_manifest(folder)
+    manifest = sound_manifest(folder)
     if not _is_open(folder, manifest, options):
         return "The corpus is already annotated with these options: nothing would be sent."
     path = options.cache_of(folder)
@@ -196,6 +212,26 @@ def _is_open(folder: Path, manifest: Mapping[str, Any], options: AnnotateOptions
             "corpus of faces only for an endpoint."
         )
     return True
+
+
+def _check_any(folder: Path, reports: Iterable[ShardReport]) -> None:
+    """Refuse to finish a corpus whose labels all stayed without a sample."""
+    reasons: Counter[str] = Counter()
+    for report in reports:
+        if report.files:
+            return
+        for name, number in report.counts.items():
+            reasons[name.split(": ", 1)[-1]] += number
+    if not reasons:  # no face has a label that a model could explain
+        return
+    # A run of the same model asks again for what was no reply, and takes replies from the cache.
+    shutil.rmtree(folder / WORK)
+    [(reason, number)] = reasons.most_common(1)
+    raise EndpointStopped(
+        f"None of the {reasons.total()} labels in '{folder}' got an answer that can be used, most "
+        f"often ({number}) for the reason {reason!r}; the corpus is as before and all replies are "
+        "kept, so try another model."
+    )
 
 
 def _shards(folder: Path, manifest: Mapping[str, Any]) -> list[Path]:
@@ -288,9 +324,10 @@ class _Shard:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return self._write(
-            [sample for samples in found for sample in samples], len(tasks), unwritten
-        )
+        with space_is_needed(self.path.parent):
+            return self._write(
+                [sample for samples in found for sample in samples], len(tasks), unwritten
+            )
 
     def _write(self, samples: list[Sample], rows: int, unwritten: Counter[str]) -> ShardReport:
         split = self.name.split("-", 1)[0]

@@ -1,6 +1,6 @@
 """Who builds the shards: processes of this machine, or Ray Data on this machine or a cluster.
 
-Both call :func:`data_builders.shard.build_shard` on the same jobs, so both give the same bytes.
+Both call :func:`data_builders.progress.build_noted` on the same jobs, so both give the same bytes.
 """
 
 from __future__ import annotations
@@ -9,17 +9,22 @@ import json
 import logging
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from itertools import islice
+from multiprocessing import connection
+from multiprocessing.connection import Connection
 from typing import Any, Final, Literal
 
 import cv2
 import pyarrow as pa
 
-from data_builders.shard import ShardJob, ShardReport, build_shard
+from data_builders.progress import build_noted
+from data_builders.shard import ShardJob, ShardReport
 from facellava.errors import BadCorpus, MissingBackend
 
 Executor = Literal["local", "ray"]
@@ -27,31 +32,36 @@ RAY_WINDOW: Final = 16
 """Jobs a worker that are handed to Ray at once: rows are read no faster than they are used up."""
 
 
-def build_local(jobs: Iterable[ShardJob], workers: int) -> Iterator[ShardReport]:
+def build_local(jobs: Iterable[ShardJob], workers: int) -> Generator[ShardReport]:
     """Reports of shards in the order in which they finish, from processes of this machine.
+
+    Where it is broken off, by an error or Ctrl-C, the processes end at once.
 
     Raises:
         BadCorpus: a process was killed.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["data_builders.shard"])
+    context.set_forkserver_preload(["data_builders.progress"])
     running: set[Future[ShardReport]] = set()
-    with ProcessPoolExecutor(workers, context, initializer=_use_one_core) as pool:
-        try:
-            for job in jobs:
-                running.add(pool.submit(build_shard, job))
-                # A queue of two a worker: rows are read no faster than they are used up.
-                while len(running) >= 2 * workers:
-                    yield from _collect(running)
-            while running:
+    alive, held = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(alive,))
+    try:
+        for job in jobs:
+            running.add(pool.submit(build_noted, job))
+            # A queue of two a worker: rows are read no faster than they are used up.
+            while len(running) >= 2 * workers:
                 yield from _collect(running)
-        except BrokenProcessPool as error:
-            raise BadCorpus(
-                "A worker process was killed, perhaps for lack of memory; run the build again with "
-                "fewer --workers: finished shards are kept."
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        while running:
+            yield from _collect(running)
+    except BrokenProcessPool as error:
+        raise BadCorpus(
+            "A worker process was killed, perhaps for lack of memory; run the build again with "
+            "fewer --workers: finished shards are kept."
+        ) from error
+    finally:
+        held.close()
+        pool.shutdown(wait=True, cancel_futures=True)
+        alive.close()
 
 
 def _collect(running: set[Future[ShardReport]]) -> Iterator[ShardReport]:
@@ -62,13 +72,26 @@ def _collect(running: set[Future[ShardReport]]) -> Iterator[ShardReport]:
         yield future.result()
 
 
+def _start_worker(alive: Connection) -> None:
+    _use_one_core()
+    # Ctrl-C reaches the whole terminal; it is the parent that ends the build.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
+
+
+def _end_with_parent(alive: Connection) -> None:
+    """Wait until the other end of the pipe is closed, by the parent or by its death."""
+    connection.wait([alive])
+    os._exit(0)
+
+
 def _use_one_core() -> None:
     """In a worker: the libraries' own threads would fight the other workers for the cores."""
     cv2.setNumThreads(1)
     pa.set_cpu_count(1)
 
 
-def build_ray(jobs: Iterable[ShardJob], workers: int) -> Iterator[ShardReport]:
+def build_ray(jobs: Iterable[ShardJob], workers: int) -> Generator[ShardReport]:
     """Reports of shards from Ray Data, a window of jobs after the other.
 
     It joins the cluster that RAY_ADDRESS names, whose machines must share the corpus folder and
@@ -119,10 +142,10 @@ def build_ray(jobs: Iterable[ShardJob], workers: int) -> Iterator[ShardReport]:
 def _build_row(row: Mapping[str, Any]) -> dict[str, str]:
     """One job on a worker of Ray. A report goes as text: tables of Ray have flat columns."""
     _use_one_core()
-    return {"report": json.dumps(asdict(build_shard(row["job"])))}
+    return {"report": json.dumps(asdict(build_noted(row["job"])))}
 
 
-EXECUTORS: Final[dict[Executor, Callable[[Iterable[ShardJob], int], Iterator[ShardReport]]]] = {
+EXECUTORS: Final[dict[Executor, Callable[[Iterable[ShardJob], int], Generator[ShardReport]]]] = {
     "local": build_local,
     "ray": build_ray,
 }

@@ -50,11 +50,11 @@ from tqdm import tqdm
 
 from data_builders.build import space_is_needed
 from data_builders.finished import to_json, write_text
+from data_builders.manifests import whole_manifest
 from facellava.corpus import (
     SPLITS,
     FaceRecord,
     Sample,
-    read_manifest,
     read_shard,
     shards,
 )
@@ -88,14 +88,14 @@ def export(folder: Path, out: Path, form: Form, split: str | None = None) -> int
         The number of records, one a kept sample.
 
     Raises:
-        BadCorpus: no finished corpus, or `out` holds files.
+        BadCorpus: no corpus, one that lost files, or `out` holds files or cannot be written.
         BadSample: an unknown form or split.
     """
     if form not in FORMS:
         raise BadSample(f"There is no form {form!r}; the forms are {', '.join(FORMS)}.")
     if split is not None and split not in SPLITS:
         raise BadSample(f"The split is {split!r}; allowed are {', '.join(SPLITS)}.")
-    manifest = read_manifest(folder)
+    manifest = whole_manifest(folder)
     paths = shards(folder, "faces", split)
     if not paths:
         raise BadCorpus(f"'{folder}' holds no faces of the split {split!r}.")
@@ -114,7 +114,7 @@ def new_folder(out: Path) -> Iterator[None]:
     """A folder that is filled within; it goes again where that fails, since half is no use.
 
     Raises:
-        BadCorpus: it holds files, or its disk is full.
+        BadCorpus: it holds files, cannot be written, or its disk is full.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadCorpus(
@@ -297,5 +297,6 @@ def _readme(manifest: Mapping[str, Any], form: Form) -> str:
         "",
     ]
     for name, terms in manifest["sources"].items():
-        lines.append(f"- {name}: {terms['licence']} Consent of the people: {terms['consent']}.")
+        licence, consent = (terms[part].rstrip(".") for part in ("licence", "consent"))
+        lines.append(f"- {name}: {licence}. Consent of the people: {consent}.")
     return "\n".join([*lines, ""])

@@ -14,6 +14,7 @@ from typing import Any, Final
 from data_builders.blend_set import write_blend_pack
 from data_builders.build import BuildOptions, build
 from data_builders.mixture import MixtureEntry
+from data_builders.repair import is_whole
 from facellava.errors import BadSample
 
 SHARD_ROWS: Final = 128  # tables are small: all workers get some, and a kill costs little
@@ -95,12 +96,11 @@ def build_blend_faces(
         raise BadSample(f"The limit is {limit}; a real face and its fake are at least 2.")
     pairs = None if limit is None else limit // 2
     pack = out.with_name(f"{out.name}-{pairs or 'all'}-pairs-seed-{seed}.parquet")
-    finished = (out / "manifest.json").is_file()
-    if not finished and not pack.exists():
+    if not pack.exists() and not is_whole(out):
         write_blend_pack([(made_from, root)], pack, seed=seed, limit=pairs)
     return build_faces(
         "real_fake_faces",
-        pack,
+        pack if pack.exists() else root,  # of a whole table nothing is read
         out,
         splits=("test",),
         limit=None if pairs is None else 2 * pairs,

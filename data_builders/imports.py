@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import numpy as np
+from pydantic import BaseModel, NonNegativeInt, ValidationError
 from tqdm import tqdm
 
 from data_builders.exports import (
@@ -24,17 +25,31 @@ from data_builders.exports import (
     NOT_KEPT,
     SUMMARY,
     VERSION,
+    Form,
     new_folder,
     split_file,
     unescaped,
 )
 from data_builders.finished import counted, file_entry, write_card_and_manifest
+from data_builders.manifests import check_manifest
 from data_builders.report import gathered
 from facellava.corpus import SPLITS, FaceRecord, Sample, decode_frame, write_shard
 from facellava.errors import BadCorpus
 from facellava.records import from_json
 
 Row = dict[str, Any]
+
+
+class _Summary(BaseModel):
+    """export.json: the form, the split where it is one alone, the rows, the corpus's manifest."""
+
+    version: int
+    form: Form
+    split: Literal["train", "validation", "test"] | None
+    faces: NonNegativeInt
+    samples: NonNegativeInt
+    not_kept: NonNegativeInt
+    manifest: Row
 
 
 def import_corpus(path: Path, out: Path) -> dict[str, Any]:
@@ -59,35 +74,41 @@ def import_corpus(path: Path, out: Path) -> dict[str, Any]:
     return manifest
 
 
-def _read_summary(path: Path) -> dict[str, Any]:
+def _read_summary(path: Path) -> _Summary:
     if not (path / SUMMARY).is_file():
         raise BadCorpus(f"'{path}' has no {SUMMARY}, so it is no export, or one not finished.")
-    text = (path / SUMMARY).read_text("utf-8")
-    summary: dict[str, Any] = from_json(text, f"'{path / SUMMARY}'", dict)
-    if summary.get("version") != VERSION:
+    try:
+        summary = _Summary.model_validate_json((path / SUMMARY).read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "JSON"
         raise BadCorpus(
-            f"'{path}' is an export of version {summary.get('version')}, and this facellava reads "
+            f"'{path / SUMMARY}' is none that this facellava wrote ({where}: {first['msg']}); "
+            "export again."
+        ) from error
+    if summary.version != VERSION:
+        raise BadCorpus(
+            f"'{path}' is an export of version {summary.version}, and this facellava reads "
             f"version {VERSION}; export again."
         )
+    check_manifest(summary.manifest, path / SUMMARY)
     return summary
 
 
-def _write_shards(
-    path: Path, out: Path, summary: Mapping[str, Any]
-) -> tuple[Counter[str], dict[str, Any]]:
+def _write_shards(path: Path, out: Path, summary: _Summary) -> tuple[Counter[str], dict[str, Any]]:
     """Shards in the order of faces.jsonl, which is the order of all files of an export."""
     kept = {
-        split: _Waiting(split_file(path, split, summary["form"]))
+        split: _Waiting(split_file(path, split, summary.form))
         for split in SPLITS
-        if split_file(path, split, summary["form"]).is_file()
+        if split_file(path, split, summary.form).is_file()
     }
     not_kept = _Waiting(path / NOT_KEPT)
     counts, read = Counter[str](), Counter[str]()
     files: dict[str, Any] = {}
-    bar = tqdm(_lines(path / FACES), total=summary["faces"], unit="face", desc="import")
+    bar = tqdm(_lines(path / FACES), total=summary.faces, unit="face", desc="import")
     for shard, lines in groupby(bar, key=lambda line: str(line.get("shard"))):
         split = _split_of(shard, path)
-        faces = [_face(line, path) for line in lines]
+        faces = [_face(line, path, split) for line in lines]
         rows = {True: kept[split].take(shard) if split in kept else [], False: not_kept.take(shard)}
         numbered = [_sample(record, path) for found in rows.values() for record in found]
         samples = [sample for _, sample in sorted(numbered, key=lambda item: item[0])]
@@ -97,10 +118,14 @@ def _write_shards(
             if contents:
                 file = out / table / f"{shard}.parquet"
                 files[f"{table}/{file.name}"] = file_entry(file, write_shard(file, contents, table))
-    for what in ("faces", "samples", "not_kept"):
-        if read[what] != summary[what]:
+    for what, number in (
+        ("faces", summary.faces),
+        ("samples", summary.samples),
+        ("not_kept", summary.not_kept),
+    ):
+        if read[what] != number:
             raise BadCorpus(
-                f"'{path}' holds {read[what]} of the {summary[what]} rows of {what}, or not in the "
+                f"'{path}' holds {read[what]} of the {number} rows of {what}, or not in the "
                 "order in which they were exported; export again."
             )
     return counts, files
@@ -128,14 +153,40 @@ class _Waiting:
 
 
 def _lines(path: Path) -> Iterator[Row]:
-    """The objects of a file with one a line, JSON lines or a JSON list."""
+    """The objects of a file: JSON lines, or a JSON list, as exported or as another tool wrote it.
+
+    Where a list has one object a line, as exported, no more than that is in memory.
+    """
     if not path.is_file():
         raise BadCorpus(f"'{path}' is missing; export again.")
-    with path.open(encoding="utf-8") as file:
+    count = 0
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            text = line.strip().removesuffix(",")
-            if text not in ("", "[", "]", "[]"):
-                yield from_json(text, f"Line {number} of '{path}'", dict)
+            text = line.strip().removesuffix(b",")
+            if text in (b"", b"[", b"]", b"[]"):
+                continue
+            try:
+                found = from_json(text, f"Line {number} of '{path}'", dict)
+            except BadCorpus:
+                if path.suffix != ".json":
+                    raise
+                yield from islice(_listed(path), count, None)
+                return
+            yield found
+            count += 1
+
+
+def _listed(path: Path) -> list[Row]:
+    """The objects of a JSON list, whatever its lines."""
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise BadCorpus(
+            f"'{path}' is not JSON in UTF-8 ({error}); mend it, or export again."
+        ) from error
+    if not isinstance(found, list) or not all(isinstance(record, dict) for record in found):
+        raise BadCorpus(f"'{path}' is no JSON list of records; mend it, or export again.")
+    return found
 
 
 def _split_of(shard: str, path: Path) -> str:
@@ -146,7 +197,8 @@ def _split_of(shard: str, path: Path) -> str:
     return split
 
 
-def _face(line: Row, path: Path) -> FaceRecord:
+def _face(line: Row, path: Path, split: str) -> FaceRecord:
+    """The face of a line of faces.jsonl, in a shard of that split."""
     values = dict(line)
     try:
         del values["shard"]
@@ -159,6 +211,11 @@ def _face(line: Row, path: Path) -> FaceRecord:
             f"Face {line.get('face_id')} of '{path}' cannot be read, or its media or landmarks "
             f"cannot ({error}); export again."
         ) from error
+    if face.split != split:
+        raise BadCorpus(
+            f"Face {face.face_id} of '{path}' is of the split {face.split!r} and stands in a shard "
+            f"of {split!r}; export again."
+        )
     for frame in frames:
         decode_frame(frame)
     return face
@@ -208,13 +265,13 @@ def _texts(record: Row) -> Sequence[str]:
 
 
 def _manifest(
-    summary: Mapping[str, Any], counts: Mapping[str, int], files: Mapping[str, Any]
+    summary: _Summary, counts: Mapping[str, int], files: Mapping[str, Any]
 ) -> dict[str, Any]:
-    manifest = dict(summary["manifest"])
+    manifest = summary.manifest
     tree = gathered([dict(sorted(counts.items()))])
     if "unwritten" in manifest["counts"]:
         tree["unwritten"] = manifest["counts"]["unwritten"]
-    if summary["split"] is not None:
+    if summary.split is not None:
         # A build with the old settings must not take a part for the whole.
-        manifest["settings"] = {**manifest["settings"], "split": summary["split"]}
+        manifest["settings"] = {**manifest["settings"], "split": summary.split}
     return {**manifest, "counts": tree, "files": dict(sorted(files.items()))}

@@ -70,6 +70,7 @@ class Media(Protocol):
 
         Raises:
             OSError: a file is gone.
+            Unusable: there is nothing to look at.
         """
         ...
 
@@ -96,6 +97,8 @@ class Picture:
     def digest(self) -> bytes:
         if isinstance(self.data, Path):
             return _file_digest(self.data)
+        if not self.data:
+            raise Unusable("picture is missing")
         return hashlib.sha256(self.data).digest()
 
     def face(self, look: Look) -> tuple[Face, ...]:

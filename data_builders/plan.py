@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import heapq
 import sqlite3
@@ -13,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from data_builders.checksums import check_sums
+from data_builders.media import Unusable
 from data_builders.mixture import is_taken
 from data_builders.raw_face import Drops, RawFace, Source
 from data_builders.shard import ShardJob, ShardSettings
@@ -36,6 +39,8 @@ def planned_rows(
 ) -> Iterator[RawFace]:
     """The rows of a source that a corpus is made of, in the source's order.
 
+    What was given is looked at now, the rows as they are asked for.
+
     Args:
         source: the dataset.
         root: its folder.
@@ -48,20 +53,19 @@ def planned_rows(
             limit draws the same rows and more.
 
     Raises:
-        BadCorpus: another layout.
+        BadCorpus: no such folder; as rows are read: another layout, a file that cannot be read, or
+            no room for temporary files.
         BadSample: the source has no such fold.
     """
     if source.folds and fold is not None and not 1 <= fold <= source.folds:
         raise BadSample(f"{source.title} has the folds 1 to {source.folds}, and no fold {fold}.")
     if not root.exists():
         raise BadCorpus(f"{source.title}: there is no '{root}'; expected {source.layout}.")
+    check_sums(root, source.title)
     rows = _sound_rows(source, root, drops, fold, weight, splits)
     if limit is None:
-        yield from rows
-    elif seed is None:
-        yield from _first(rows, limit)
-    else:
-        yield from _drawn(rows, limit, seed)
+        return rows
+    return _first(rows, limit) if seed is None else _drawn(rows, limit, seed)
 
 
 def _sound_rows(
@@ -74,7 +78,7 @@ def _sound_rows(
 ) -> Iterator[RawFace]:
     """Rows of the splits and the share that are taken, without those that have a fault."""
     with _Seen() as seen:
-        for row in source.rows(root, drops):
+        for row in _read(source, root, drops):
             if source.folds and fold is not None and row.fold == fold:
                 row = replace(row, split="test")
             reason = seen.fault(row, check_subject=not source.people_cross_splits)
@@ -84,6 +88,22 @@ def _sound_rows(
                 drops.add(reason, row.key)
             elif is_taken(row.key, weight):
                 yield row
+
+
+def _read(source: Source, root: Path, drops: Drops) -> Iterator[RawFace]:
+    """The rows of a source; that one of its files cannot be read is told in one sentence."""
+    try:
+        yield from source.rows(root, drops)
+    except OSError as error:
+        raise BadCorpus(
+            f"{source.title}: '{error.filename or root}' cannot be read ({error.strerror}); "
+            f"expected {source.layout}."
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadCorpus(
+            f"{source.title}: a table or list in '{root}' is damaged or not UTF-8 text ({error}); "
+            "get the dataset's files again."
+        ) from error
 
 
 def _first(rows: Iterable[RawFace], limit: int) -> Iterator[RawFace]:
@@ -159,13 +179,28 @@ class _Seen:
         self._base.close()
 
     def fault(self, row: RawFace, *, check_subject: bool) -> str:
-        """Why the row cannot be taken; empty where it can, and it is remembered then."""
+        """Why the row cannot be taken; empty where it can, and it is remembered then.
+
+        Raises:
+            BadCorpus: there is no room for the database.
+        """
+        try:
+            return self._fault(row, check_subject=check_subject)
+        except sqlite3.OperationalError as error:
+            raise BadCorpus(
+                f"The disk for temporary files is full or cannot be written ({error}): free some "
+                "space, or set TMPDIR to a folder with room, and run the same command again."
+            ) from error
+
+    def _fault(self, row: RawFace, *, check_subject: bool) -> str:
         if self._split("names", row.key) is not None:
             return NAME_TWICE
         try:
             digest = row.media.digest()
         except OSError:
             return "file cannot be read"
+        except Unusable as error:
+            return error.reason
         if self._split("pictures", digest) not in (None, row.split):
             return PICTURE_TWICE
         person = row.subject if check_subject else None

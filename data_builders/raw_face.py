@@ -22,6 +22,7 @@ from facellava.records import SPLITS
 
 EXAMPLES_KEPT: Final = 5
 BATCH_ROWS: Final = 256
+PARQUET: Final = b"PAR1"  # how each such file begins
 
 Consent = Literal[
     "participants agreed", "public figures, not asked", "web pictures, not asked", "no real person",
@@ -139,35 +140,65 @@ def pack_files(root: Path) -> list[Path]:
 
 
 def read_pack(
-    root: Path, dataset: str, columns: Sequence[str], optional: Sequence[str] = ()
+    root: Path,
+    dataset: str,
+    columns: Sequence[str],
+    optional: Sequence[str] = (),
+    *,
+    named_by: str,
+    drops: Drops,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of :func:`pack_files`, streamed; "image" as bytes.
+    """Rows of :func:`pack_files`, streamed; "image" as bytes, none where a row has no picture.
+
+    Args:
+        named_by: the column that names a row; `drops` counts the rows without a name.
 
     Raises:
-        BadCorpus: a file is damaged or lacks a column.
+        BadCorpus: a file is damaged, is no Parquet or lacks a column.
     """
     for path in pack_files(root):
         try:
-            with pq.ParquetFile(path) as file:
-                present = set(file.schema_arrow.names)
-                for name in columns:
-                    if name not in present:
-                        raise BadCorpus(
-                            f"{dataset}: '{path}' has no column '{name}'; expected the columns "
-                            f"{', '.join(columns)}."
-                        )
-                wanted = [*columns, *(name for name in optional if name in present)]
-                for batch in file.iter_batches(BATCH_ROWS, columns=wanted):
-                    for row in batch.to_pylist():
-                        picture = row.get("image")
-                        # `datasets` stores a picture as a struct of bytes and path.
-                        yield (
-                            row | {"image": picture["bytes"]} if isinstance(picture, dict) else row
-                        )
+            for number, row in enumerate(_pack_rows(path, dataset, columns, optional)):
+                if not (row[named_by] and isinstance(row[named_by], str)):
+                    drops.add(f"{named_by} is missing", f"row {number} of {path.name}")
+                else:
+                    yield row | {"image": _bytes(row["image"])} if "image" in row else row
         except (pa.ArrowException, OSError) as error:
-            raise BadCorpus(
-                f"{dataset}: '{path}' is damaged or cut off; get the file again."
-            ) from error
+            raise BadCorpus(_trouble(path, dataset)) from error
+
+
+def _pack_rows(
+    path: Path, dataset: str, columns: Sequence[str], optional: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    with pq.ParquetFile(path) as file:
+        present = set(file.schema_arrow.names)
+        for name in columns:
+            if name not in present:
+                raise BadCorpus(
+                    f"{dataset}: '{path}' has no column '{name}'; expected the columns "
+                    f"{', '.join(columns)}."
+                )
+        wanted = [*columns, *(name for name in optional if name in present)]
+        for batch in file.iter_batches(BATCH_ROWS, columns=wanted):
+            yield from batch.to_pylist()
+
+
+def _bytes(picture: object) -> bytes:
+    """The encoded picture; `datasets` stores it as a struct of bytes and path."""
+    if isinstance(picture, dict):
+        picture = picture.get("bytes")
+    return picture if isinstance(picture, bytes) else b""
+
+
+def _trouble(path: Path, dataset: str) -> str:
+    try:
+        with path.open("rb") as file:
+            is_parquet = file.read(len(PARQUET)) == PARQUET
+    except OSError as error:
+        return f"{dataset}: '{path}' cannot be read ({error.strerror}); get the file again."
+    if is_parquet:
+        return f"{dataset}: '{path}' is damaged or cut off; get the file again."
+    return f"{dataset}: '{path}' is no Parquet file; give the dataset's folder or a Parquet file."
 
 
 def stable_split(key: str) -> str:

@@ -10,9 +10,9 @@ Only the shards concerned are written again. Order, so that a kill at any moment
    page of pictures and the answers of an unfinished `annotate` are deleted, card and new manifest
    are written, ``removal.json`` goes.
 
-The manifest's ``removed`` says what was withdrawn and how many rows. Its "unwritten" counts are
-those of the build: they cannot be told apart by source. What lies beside the corpus is not touched:
-replies of an endpoint, exports, checkpoints.
+The manifest's ``removed`` says what was withdrawn and how many rows. Its counts "unwritten" go, for
+they cannot be told apart by person. What lies beside the corpus is not touched: replies of an
+endpoint (`data_builders.endpoint_stage.replies_of`), exports, checkpoints.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from data_builders.finished import (
     write_card_and_manifest,
     write_text,
 )
+from data_builders.manifests import sound_manifest
 from data_builders.report import gathered
 from facellava.corpus import (
     TABLES,
     FaceRecord,
     Sample,
-    read_manifest,
     read_shard,
     shard_source,
     shards,
@@ -102,7 +102,7 @@ def remove(
             if pending["request"] == request:
                 return dict(pending["removed"])
         _forget_undecided(folder)
-        manifest = read_manifest(folder)
+        manifest = sound_manifest(folder)
         wanted = _wanted(folder, manifest, **request)
         if not wanted:
             return {"faces": 0, "samples": 0}
@@ -240,6 +240,9 @@ def _new_manifest(manifest: Mapping[str, Any], plan: _Plan) -> dict[str, Any]:
     files = {**manifest["files"], **plan.entries}
     total = Counter(dict(_flat(manifest["counts"])))
     total.subtract(plan.counts)
+    left = {
+        key: number for key, number in total.items() if number and not key.startswith("unwritten/")
+    }
     entries = [
         {"source": source, **({} if who is None else {"subject": who}), **rows}
         for (source, who), rows in plan.gone.items()
@@ -248,7 +251,7 @@ def _new_manifest(manifest: Mapping[str, Any], plan: _Plan) -> dict[str, Any]:
     return {
         **manifest,
         "files": {name: entry for name, entry in files.items() if name not in plan.deleted},
-        "counts": gathered([{key: number for key, number in total.items() if number}]),
+        "counts": gathered([left]),
         "removed": [*manifest.get("removed", []), *entries],
         **{
             part: {name: facts for name, facts in manifest[part].items() if name not in gone}

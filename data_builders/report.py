@@ -122,12 +122,19 @@ def _authors(manifest: Mapping[str, Any]) -> str:
 def dataset_card(manifest: Mapping[str, Any]) -> str:
     """README.md of the corpus: how to load it, where it is from, what is in it."""
     settings = manifest["settings"]
-    configs = []
+    configs, uses = [], []
     for table in TABLES:
+        splits = [
+            split
+            for split in SPLITS
+            if any(name.startswith(f"{table}/{split}-") for name in manifest["files"])
+        ]
+        if not splits:
+            continue  # `datasets` would take the files of the other table for it
         configs += [f"- config_name: {table}", "  data_files:"]
-        for split in SPLITS:
-            if any(name.startswith(f"{table}/{split}-") for name in manifest["files"]):
-                configs += [f"  - split: {split}", f"    path: {table}/{split}-*.parquet"]
+        for split in splits:
+            configs += [f"  - split: {split}", f"    path: {table}/{split}-*.parquet"]
+        uses.append(f'{table} = datasets.load_dataset("DIR", "{table}", split="{splits[0]}")')
     blends = ", ".join(sorted({*settings["self_blends"]} & {*settings["sources"]})) or "none"
     return "\n".join(
         [
@@ -152,7 +159,7 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
             "|---|---|---|",
             *(
                 f"| {terms['title']} | {terms['licence']} | {terms['consent']} |"
-                for terms in manifest["sources"].values()
+                for _, terms in sorted(manifest["sources"].items())
             ),
             "",
             "Each row of `faces` carries its source's terms. The corpus as a whole is bound by the "
@@ -161,8 +168,7 @@ def dataset_card(manifest: Mapping[str, Any]) -> str:
             "## Use",
             "",
             "```python",
-            'faces = datasets.load_dataset("DIR", "faces", split="train")',
-            'samples = datasets.load_dataset("DIR", "samples", split="train")',
+            *uses,
             "```",
             "",
             "```",

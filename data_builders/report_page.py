@@ -7,6 +7,7 @@ its head forbids all else. Texts and names come from outside and are escaped.
 from __future__ import annotations
 
 import base64
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
+from data_builders.build import space_is_needed
 from data_builders.finished import PAGE, write_text
 from data_builders.leaks import Group, Leak, find_leaks
+from data_builders.manifests import whole_manifest
 from data_builders.report import RATINGS
 from data_builders.report_picks import Pick, faces_by_id, pick_samples
-from facellava.corpus import SPLITS, FaceRecord, decode_frame, read_manifest
+from facellava.corpus import SPLITS, FaceRecord, decode_frame
+from facellava.errors import BadCorpus
 from facellava.faces import CROP_SIZE
 from facellava.faces.overlay import CLOSED, REGION_COLOURS
 from facellava.regions import REGIONS
@@ -68,9 +72,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Card:
-    """A sample with its face."""
+    """A sample with its label in words and its face."""
 
     pick: Pick
+    label: str
     face: FaceRecord
     pictures: Sequence[Picture]
 
@@ -105,10 +110,22 @@ def write_report(
         The file.
 
     Raises:
-        BadCorpus: there is no finished corpus.
+        BadCorpus: there is no whole corpus, or `out` is a folder or cannot be written.
     """
-    manifest = read_manifest(folder)
+    manifest = whole_manifest(folder)
     page = out or folder / PAGE
+    if page.is_dir():
+        raise BadCorpus(f"'{page}' is a folder; name a file for the page.")
+    with space_is_needed(page.parent):
+        page.parent.mkdir(parents=True, exist_ok=True)
+    text = _page(folder, manifest, seed, examples, leaks)
+    with space_is_needed(page.parent):
+        write_text(page, text)
+    return page
+
+
+def _page(folder: Path, manifest: Mapping[str, Any], seed: int, examples: int, leaks: bool) -> str:
+    """The page's text; the arguments are those of :func:`write_report`."""
     found = find_leaks(folder) if leaks else None
     picks = pick_samples(folder, seed, examples, LOW_RATED, MOST_SAMPLES)
     twins = [(leak, example) for leak in found or () for example in leak.examples][:LEAKS_SHOWN]
@@ -120,7 +137,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = environment.get_template("report_page.html.j2").render(
+    return environment.get_template("report_page.html.j2").render(
         manifest=manifest,
         settings=_settings(manifest["settings"]),
         endpoint=_settings(manifest.get("endpoint", {})),
@@ -139,8 +156,6 @@ def write_report(
             for place, chosen in picks.items()
         },
     )
-    write_text(page, text)
-    return page
 
 
 def _wanted(
@@ -221,9 +236,15 @@ def _twins(leak: Leak, example: tuple[int, str, str], faces: Mapping[str, FaceRe
 def _card(pick: Pick, face: FaceRecord) -> Card:
     count = min(FRAMES_SHOWN, len(face.frames))
     places = np.linspace(0, len(face.frames) - 1, count).round().astype(int)
-    return Card(
-        pick, face, [_picture(face.frames[place], face.landmarks[place]) for place in places]
-    )
+    pictures = [_picture(face.frames[place], face.landmarks[place]) for place in places]
+    return Card(pick, _label(pick.sample.label), face, pictures)
+
+
+def _label(label: Any) -> str:
+    """A sample's label in words; JSON where it is more than a word."""
+    if label is None:
+        return "none"
+    return label if isinstance(label, str) else json.dumps(label, ensure_ascii=False)
 
 
 def _picture(frame: bytes, landmarks: NDArray[np.float32] | None) -> Picture:

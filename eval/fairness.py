@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from eval.figures import Array, Scorer, draws, interval, known_mean, ratio
 from eval.items import Item
-from eval.protocols import SMALLER_IS_BETTER, Protocol
+from eval.protocols import AGE_GROUPS, SMALLER_IS_BETTER, Protocol
 
 LEAST: Final = 30
 RESAMPLES: Final = 500
@@ -87,9 +87,11 @@ def slices(
 
 
 def _members(items: Sequence[Item], key: str) -> dict[str, NDArray[np.intp]]:
-    """The rows of each group, by name."""
+    """The rows of each group, by name; groups of ages from young to old."""
     names = np.array([item.groups.get(key, "") for item in items])
-    return {str(name): np.flatnonzero(names == name) for name in np.unique(names) if name}
+    found = {str(name) for name in np.unique(names) if name}
+    ordered = [*(group for group in AGE_GROUPS if group in found), *sorted(found - {*AGE_GROUPS})]
+    return {name: np.flatnonzero(names == name) for name in ordered}
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def judge_parts(
     paid: PaidEndpoint,
     keep: Callable[[Protocol, dict[str, Any]], None],
     rows_of: Callable[[Protocol], Path],
-) -> None:
+) -> float:
     """Judge the answers of some protocols, one after the other.
 
     Args:
@@ -135,36 +135,35 @@ def judge_parts(
         keep: called with what :func:`judge_items` found, as soon as a protocol is done.
         rows_of: where the single judgements go.
 
+    Returns:
+        Dollars that all runs on the cache did cost together, those for answers among them.
+
     Raises:
         EndpointStopped: as :func:`judge_items`.
     """
 
-    async def run(cache: EndpointCache) -> None:
+    async def run(cache: EndpointCache) -> float:
         budget = Budget(paid.prices, paid.max_cost, cache.spent())
         async with Endpoint(paid.settings, cache, budget) as endpoint:
             for protocol, items, faces in parts:
-                frames = partial(_frames, faces)
-                rows = rows_of(protocol)
-                keep(
-                    protocol,
-                    await judge_items(protocol, items, frames, endpoint, budget, rows=rows),
-                )
+                frames, rows = partial(_frames, faces), rows_of(protocol)
+                keep(protocol, await judge_items(protocol, items, frames, endpoint, rows=rows))
+        return budget.spent
 
     with EndpointCache(paid.cache) as cache:
-        asyncio.run(run(cache))
+        return asyncio.run(run(cache))
 
 
 def estimate_judging(parts: Iterable[Part], paid: PaidEndpoint) -> str:
     """What judging would send and cost; nothing is sent."""
 
-    async def run(dry: DryRun, budget: Budget) -> None:
+    async def run(dry: DryRun) -> None:
         for protocol, items, faces in parts:
-            await judge_items(protocol, items, partial(_frames, faces), dry, budget)
+            await judge_items(protocol, items, partial(_frames, faces), dry)
 
     with EndpointCache(paid.cache if paid.cache.is_file() else None) as cache:
-        budget = Budget(paid.prices, paid.max_cost)
-        dry = DryRun(paid.settings, cache, budget, EXAMPLES)
-        asyncio.run(run(dry, budget))
+        dry = DryRun(paid.settings, cache, Budget(paid.prices, paid.max_cost), EXAMPLES)
+        asyncio.run(run(dry))
     return dry.estimate.text()
 
 
@@ -177,7 +176,6 @@ async def judge_items(
     items: Sequence[Item],
     frames_of: Callable[[str], Sequence[bytes]],
     asker: Asker,
-    budget: Budget,
     *,
     rows: Path | None = None,
 ) -> dict[str, Any]:
@@ -189,7 +187,6 @@ async def judge_items(
         frames_of: a face id to the pictures that the judge sees: JPEG crops, at least one, of a
             clip some frames in time order.
         asker: an endpoint, or a dry run with EXAMPLES.
-        budget: the endpoint's.
         rows: where to write the single judgements, a JSON line each; None for nowhere.
 
     Returns:
@@ -197,8 +194,7 @@ async def judge_items(
         "ratings": of each the "mean" over answers (of an answer, over its orders) with its 95%
         interval "low" to "high"; "agreement": of each rating how the orders agree: the share of
         answers with an "equal" number and with one "within_one", the quadratic "kappa" (NaN where
-        one number was given throughout) and the "shift", text_first minus face_first on the mean;
-        "dollars" of all runs on the endpoint's cache.
+        one number was given throughout) and the "shift", text_first minus face_first on the mean.
 
     Raises:
         EndpointStopped: the endpoint cannot be asked any more; run again to go on.
@@ -221,7 +217,6 @@ async def judge_items(
         "unjudged": dict(unjudged.most_common()),
         "ratings": {name: _mean(pairs) for name, pairs in numbers.items()},
         "agreement": {name: _agreement(pairs) for name, pairs in numbers.items()},
-        "dollars": budget.spent,
     }
 
 
@@ -238,8 +233,9 @@ async def _all_judged(
 
         async def of_item(item: Item) -> list[Judged]:
             judged: list[Judged] = []
+            said_anything = bool(item.text.strip())
             async with slots:
-                for order in ORDERS if item.text else ():
+                for order in ORDERS if said_anything else ():
                     told = judge_messages(protocol, item, frames_of(item.face_id), order)
                     said = await asker.ask(told, FORMS[order])
                     if isinstance(said, Failure):
@@ -247,7 +243,7 @@ async def _all_judged(
                         break
                     scores = {name: getattr(said, name) for name in RATINGS}
                     judged.append(Judged(item.face_id, order, scores, said.reason))
-            unjudged.update([] if item.text else [NO_TEXT])
+            unjudged.update([] if said_anything else [NO_TEXT])
             bar.update()
             return judged
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -46,6 +47,8 @@ __all__ = [
 
 CORPUS_VERSION: Final = 2
 BATCH_ROWS: Final = 256
+_PARTS: Final = ("settings", "sources", "files", "counts", "dropped")
+_OTHER_MANIFEST: Final = "take manifest.json from a copy, or build the corpus again."
 
 
 def write_shard(path: Path, rows: Iterable[FaceRecord | Sample], table: str) -> int:
@@ -145,8 +148,8 @@ def _check_finished(folder: Path) -> None:
         raise BadCorpus(f"There is no corpus folder '{folder}'; make one with: facellava build run")
     if not (folder / "manifest.json").is_file():
         raise BadCorpus(
-            f"Corpus '{folder}' has no manifest.json, so its build did not finish; "
-            "run the build again."
+            f"Corpus '{folder}' has no manifest.json, so what wrote it did not finish: run the "
+            "same command again; where the file was lost, take it from a copy."
         )
 
 
@@ -164,12 +167,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     _check_finished(folder)
     path = folder / "manifest.json"
-    manifest: dict[str, Any] = from_json(path.read_text("utf-8"), f"Manifest '{path}'", dict)
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadCorpus(
+            f"Manifest '{path}' cannot be read ({error}); take the file from a copy, or build the "
+            "corpus again into a new folder."
+        ) from error
+    manifest: dict[str, Any] = from_json(text, f"Manifest '{path}'", dict)
     return manifest
 
 
 def validate(folder: Path) -> dict[str, int]:
-    """Check a corpus as a whole: files, columns, ids, links, landmarks, splits.
+    """Check a corpus as a whole: files, columns, ids, links, landmarks, splits, counts.
 
     Returns:
         The number of faces and of samples.
@@ -178,26 +188,20 @@ def validate(folder: Path) -> dict[str, int]:
         BadCorpus: the first thing that is wrong, with the file.
     """
     manifest = read_manifest(folder)
-    if manifest.get("version") != CORPUS_VERSION:
-        raise BadCorpus(
-            f"Corpus '{folder}' has the form {manifest.get('version')}, and this facellava reads "
-            f"form {CORPUS_VERSION}; build it again."
-        )
-    listed: Mapping[str, Mapping[str, Any]] = manifest.get("files", {})
+    _check_manifest(folder, manifest)
+    listed: Mapping[str, Mapping[str, Any]] = manifest["files"]
     crossing = {
         source
-        for name, terms in manifest.get("sources", {}).items()
+        for name, terms in manifest["sources"].items()
         if terms.get("people_cross_splits")
         for source in (name, f"{name}_self_blended")
     }
     present = [path for table in TABLES for path in shards(folder, table)]
-    names = {path.relative_to(folder).as_posix() for path in present}
-    for name in sorted(set(listed) ^ names):
-        where = "in the manifest and missing" if name in listed else "not in the manifest"
-        raise BadCorpus(f"Corpus file '{folder / name}' is {where}; run the build again.")
-    counts = {"faces": 0, "samples": 0}
+    _check_names(folder, listed, {path.relative_to(folder).as_posix() for path in present})
+    counts: dict[str, Counter[tuple[str, str]]] = {table: Counter() for table in TABLES}
     ids: set[str] = set()
     seen_in: dict[tuple[str, str], str] = {}
+    rows: dict[str, int] = {}
     for name in sorted({path.name for path in present}):
         path, shard_ids = folder / "faces" / name, set()
         # A table without rows has no file: `datasets` cannot read an empty one.
@@ -206,9 +210,11 @@ def validate(folder: Path) -> dict[str, int]:
             _check_split(record, path, seen_in, people=record.source not in crossing)
             _add(record.face_id, ids, path)
             shard_ids.add(record.face_id)
-        counts["faces"] += len(shard_ids)
+            counts["faces"][record.source, record.split] += 1
+        rows[f"faces/{name}"] = len(shard_ids)
         path = folder / "samples" / name
-        counts["samples"] += _validate_samples(path, shard_ids, ids) if path.is_file() else 0
+        if path.is_file():
+            rows[f"samples/{name}"] = _validate_samples(path, shard_ids, ids, counts["samples"])
     for path in present:
         name = path.relative_to(folder).as_posix()
         if sha256(path) != listed[name]["sha256"]:
@@ -216,11 +222,74 @@ def validate(folder: Path) -> dict[str, int]:
                 f"Corpus shard '{path}' is not the file of the manifest (checksum); "
                 "delete it and run the build again."
             )
-    return counts
+        if rows[name] != listed[name]["rows"]:
+            raise BadCorpus(
+                f"Corpus shard '{path}' has {rows[name]} rows and the manifest says "
+                f"{listed[name]['rows']}; {_OTHER_MANIFEST}"
+            )
+    for table in TABLES:
+        _check_counts(folder, table, counts[table], manifest["counts"].get(table, {}))
+    return {
+        table: sum(number for name, number in rows.items() if name.startswith(f"{table}/"))
+        for table in TABLES
+    }
 
 
-def _validate_samples(path: Path, face_ids: set[str], ids: set[str]) -> int:
-    count = 0
+def _check_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """The manifest has the parts that a build writes."""
+    if manifest.get("version") != CORPUS_VERSION:
+        raise BadCorpus(
+            f"Corpus '{folder}' has the form {manifest.get('version')}, and this facellava reads "
+            f"form {CORPUS_VERSION}; build it again."
+        )
+    odd = [part for part in _PARTS if not isinstance(manifest.get(part), dict)]
+    odd += [
+        name
+        for name, entry in ({} if odd else manifest["files"]).items()
+        if not (isinstance(entry, dict) and {"sha256", "rows"} <= set(entry))
+    ]
+    if odd:
+        raise BadCorpus(
+            f"The manifest of corpus '{folder}' lacks what it says about {odd[0]}; "
+            f"{_OTHER_MANIFEST}"
+        )
+
+
+def _check_names(folder: Path, listed: Iterable[str], present: set[str]) -> None:
+    """The files are those of the manifest, and the card is there."""
+    for name in sorted(set(listed) ^ present):
+        if name in present:
+            raise BadCorpus(f"Corpus file '{folder / name}' is not in the manifest; delete it.")
+        raise BadCorpus(
+            f"Corpus file '{folder / name}' is in the manifest and missing; run the build again."
+        )
+    if not (folder / "README.md").is_file():
+        raise BadCorpus(
+            f"Corpus '{folder}' has lost its dataset card README.md, with the terms of its "
+            "sources; run the build again."
+        )
+
+
+def _check_counts(
+    folder: Path, table: str, found: Mapping[tuple[str, str], int], said: Any
+) -> None:
+    """The manifest counts the faces by source and split, the kept samples by task and split."""
+    tree: dict[str, dict[str, int]] = {}
+    for (name, split), number in sorted(found.items()):
+        if number:
+            tree.setdefault(name, {})[split] = number
+    if tree != said:
+        raise BadCorpus(
+            f"Corpus '{folder}' holds the {table} {tree} and its manifest counts {said}; "
+            f"{_OTHER_MANIFEST}"
+        )
+
+
+def _validate_samples(
+    path: Path, face_ids: set[str], ids: set[str], kept: Counter[tuple[str, str]]
+) -> int:
+    """The number of rows; those that are kept are counted by task and split."""
+    count, split = 0, path.name.split("-", 1)[0]
     for row in read_shard(path, "samples"):
         sample = Sample.from_row(row)
         if sample.face_id not in face_ids:
@@ -229,6 +298,7 @@ def _validate_samples(path: Path, face_ids: set[str], ids: set[str]) -> int:
                 "which its faces shard does not hold."
             )
         _add(sample.sample_id, ids, path)
+        kept[sample.task, split] += sample.kept
         count += 1
     return count
 

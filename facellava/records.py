@@ -22,6 +22,7 @@ from facellava.regions import N_LANDMARKS
 
 SPLITS: Final = ("train", "validation", "test")
 JPEG_QUALITY: Final = 95
+LONGEST_QUOTE: Final = 80  # characters of a file in an error
 
 FACES_SCHEMA: Final = pa.schema(
     [
@@ -111,7 +112,9 @@ class FaceRecord:
         face_source: what found the face (`Face.source`).
         native_size: source pixels along the crop's side; below 192 the crop is magnified.
         labels: task to label, and what goes with it: "expression", "expression_votes", "age",
-            "attributes" (all 40, name to bool), "action_units", "deepfake", "blend".
+            "attributes" (all 40, name to bool), "action_units" (those that are there),
+            "action_units_coded" (those that were looked for), "action_unit_intensity" (name to
+            0..5), "deepfake", "blend".
         demographics: what the source says about the person; never guessed.
         licence: the source's terms in one line.
         origin: where in the source the row came from.
@@ -318,11 +321,23 @@ def _to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def from_json(text: str, what: str, kind: type) -> Any:
+def from_json(text: str | bytes, what: str, kind: type) -> Any:
+    """The value of that kind in a JSON text, or in the UTF-8 bytes of one.
+
+    Raises:
+        BadCorpus: the text is not JSON, or of another kind; `what` is the subject of the sentence.
+    """
     try:
         value = json.loads(text)
     except (TypeError, ValueError) as error:
-        raise BadCorpus(f"{what} is not JSON: {text!r}.") from error
+        raise BadCorpus(f"{what} is not JSON: {_beginning(text)}.") from error
     if not isinstance(value, kind):
-        raise BadCorpus(f"{what} is {text!r}; a JSON {kind.__name__} is needed.")
+        raise BadCorpus(f"{what} is {_beginning(text)}; a JSON {kind.__name__} is needed.")
     return value
+
+
+def _beginning(text: object) -> str:
+    """As much of a text as an error may quote."""
+    words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+    quoted = repr(words)
+    return quoted if len(quoted) <= LONGEST_QUOTE else f"{quoted[: LONGEST_QUOTE - 4]} ..."

@@ -1,4 +1,4 @@
-"""What a trained checkpoint says about itself: README.md for people, training_data.json for eval."""
+"""What a trained checkpoint says of itself: README.md for people, training_data.json for eval."""
 
 from __future__ import annotations
 

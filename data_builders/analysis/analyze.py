@@ -33,6 +33,7 @@ from data_builders.analysis.apparent import Guess, guesses, summarised
 from data_builders.analysis.comparison import Analysis, DrawnSet, compare
 from data_builders.analysis.similarity import LabelledFaces
 from data_builders.analysis.tables import analysis_text, similarity_chart
+from data_builders.build import space_is_needed
 from facellava.corpus import read_shard, shards
 from facellava.errors import BadCorpus, BadSample
 from facellava.predictor import FaceLlava, embedded_weights
@@ -103,7 +104,7 @@ def analyze(
         model: checkpoint folder; None is the embedded nano.
 
     Raises:
-        BadCorpus: no corpus, or none with faces.
+        BadCorpus: no corpus, none with faces, or `out` cannot be written.
         BadCheckpoint: the model cannot be loaded.
         BadSample: a setting that cannot be.
     """
@@ -114,14 +115,16 @@ def analyze(
     draws = _draws(folders, by, limit, seed)
     weights = embedded_weights() if model is None else model
     reader = FaceLlava.load(weights)
+    with space_is_needed(out):
+        out.mkdir(parents=True, exist_ok=True)
     with tqdm(total=sum(len(draw.chosen) for draw in draws.values()), unit="face") as bar:
         sets = {name: _read_set(name, draw, reader, asked, bar) for name, draw in draws.items()}
     analysis = compare(sets, model=weights.resolve().name, by=by, seed=seed)
-    out.mkdir(parents=True, exist_ok=True)
-    _write(out / "similarity.png", similarity_chart(analysis))
-    _write(out / "analysis.md", analysis_text(analysis).encode())
     text = json.dumps(analysis.to_dict(), ensure_ascii=False, indent=1) + "\n"
-    _write(out / "analysis.json", text.encode())
+    with space_is_needed(out):
+        _write(out / "similarity.png", similarity_chart(analysis))
+        _write(out / "analysis.md", analysis_text(analysis).encode())
+        _write(out / "analysis.json", text.encode())
     return analysis
 
 

@@ -123,11 +123,12 @@ class DrawnSet:
 
 def compare(sets: Mapping[str, DrawnSet], *, model: str, by: str, seed: int) -> Analysis:
     """Compare sets on as many faces of each as the smallest one that can be measured has."""
-    sizes = [len(each.drawn.labels) for each in sets.values() if _unmeasured(each.drawn) is None]
+    odd = {name: _unmeasured(each.drawn, each.labelled) for name, each in sets.items()}
+    sizes = [len(sets[name].drawn.labels) for name, reason in odd.items() if reason is None]
     size = min(sizes, default=0)
     cut = {name: _first(each.drawn, size) for name, each in sets.items()}
     reasons = {
-        name: _unmeasured(each.drawn) or _unmeasured(cut[name]) for name, each in sets.items()
+        name: odd[name] or _unmeasured(cut[name], each.labelled) for name, each in sets.items()
     }
     known = {name: faces for name, faces in cut.items() if reasons[name] is None}
     pairs = [_pair(one, other, known, seed) for one, other in combinations(sorted(known), 2)]
@@ -149,11 +150,15 @@ def _first(faces: LabelledFaces, size: int) -> LabelledFaces:
     return LabelledFaces(faces.embeddings[:size], faces.labels[:size])
 
 
-def _unmeasured(faces: LabelledFaces) -> str | None:
-    if not len(faces.labels):
+def _unmeasured(faces: LabelledFaces, labelled: int) -> str | None:
+    """Why drawn faces cannot be measured, of so many with an expression in their set."""
+    drawn = len(faces.labels)
+    if not drawn:
         return "no expression labels"
-    if len(faces.labels) < FEWEST_IN_SET:
-        return f"only {len(faces.labels)} faces with an expression, {FEWEST_IN_SET} are needed"
+    if drawn < FEWEST_IN_SET:
+        what = "faces with an expression"
+        found = f"{drawn} {what}" if drawn == labelled else f"{drawn} of {labelled} {what} drawn"
+        return f"only {found}, {FEWEST_IN_SET} are needed"
     if len(shared_expressions(faces)) < 2:
         return f"fewer than two expressions with at least {FEWEST_FACES} faces"
     return None

@@ -45,7 +45,9 @@ def rows(root: Path, drops: Drops) -> Iterator[RawFace]:
 
 def _pack_rows(root: Path, drops: Drops) -> Iterator[RawFace]:
     columns = ("image", "image_id", "split", *OFFICIAL)
-    for row in read_pack(root, NAME, columns, ("identity", "source_path")):
+    for row in read_pack(
+        root, NAME, columns, ("identity", "source_path"), named_by="image_id", drops=drops
+    ):
         labels = _labels([row[name] for name in OFFICIAL], (0, 1))
         fault = _fault(row["split"], labels)
         if fault:

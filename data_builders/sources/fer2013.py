@@ -75,12 +75,12 @@ def rows(root: Path, drops: Drops) -> Iterator[RawFace]:
     read = _read_pack if pack_files(root) else _read_csv
     last_split: dict[str, int] = {}
     emotions: dict[str, set[str]] = {}
-    for row, _ in read(root, pictures=False):
+    for row, _ in read(root, Drops(), pictures=False):
         if row.split in SPLITS:
             order = SPLITS.index(row.split)
             last_split[row.md5] = max(order, last_split.get(row.md5, 0))
             emotions.setdefault(row.md5, set()).add(row.emotion)
-    for row, picture in read(root, pictures=True):
+    for row, picture in read(root, drops, pictures=True):
         reason = _fault(row, last_split, emotions)
         if reason:
             drops.add(reason, row.key, row.split)
@@ -115,14 +115,15 @@ def _fault(row: _Row, last_split: Mapping[str, int], emotions: Mapping[str, set[
     return ""
 
 
-def _read_pack(root: Path, *, pictures: bool) -> Iterator[tuple[_Row, bytes]]:
+def _read_pack(root: Path, drops: Drops, *, pictures: bool) -> Iterator[tuple[_Row, bytes]]:
     votes = {f"ferplus_{column.lower()}": name for column, name in VOTES.items()}
     needed: tuple[str, ...] = ("label", "split", "pixel_md5")
     optional: tuple[str, ...] = ()
     if pictures:
         needed = (*needed, "image")
         optional = ("fer_index", "label_ambiguous", "source_path", *votes)
-    for number, row in enumerate(read_pack(root, NAME, needed, optional)):
+    pack = read_pack(root, NAME, needed, optional, named_by="pixel_md5", drops=drops)
+    for number, row in enumerate(pack):
         index = row.get("fer_index")
         given: list[Any] = [row.get(column) for column in votes]
         yield (
@@ -139,7 +140,7 @@ def _read_pack(root: Path, *, pictures: bool) -> Iterator[tuple[_Row, bytes]]:
         )
 
 
-def _read_csv(root: Path, *, pictures: bool) -> Iterator[tuple[_Row, bytes]]:
+def _read_csv(root: Path, drops: Drops, *, pictures: bool) -> Iterator[tuple[_Row, bytes]]:
     path = require(root / "fer2013.csv", NAME, LAYOUT)
     plus = root / "fer2013new.csv"
     votes = _read_votes(plus) if plus.exists() else None

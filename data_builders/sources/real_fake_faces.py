@@ -51,7 +51,7 @@ def rows(root: Path, drops: Drops) -> Iterator[RawFace]:
 
 
 def _pack_rows(root: Path, drops: Drops) -> Iterator[RawFace]:
-    for row in read_pack(root, NAME, COLUMNS, FACTS):
+    for row in read_pack(root, NAME, COLUMNS, FACTS, named_by="source_path", drops=drops):
         path = row["source_path"]
         if row["label"] not in range(len(LABELS)):
             drops.add("label is neither 0 (real) nor 1 (fake)", path)

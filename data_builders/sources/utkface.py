@@ -52,7 +52,7 @@ def rows(root: Path, drops: Drops) -> Iterator[RawFace]:
 
 
 def _pack_rows(root: Path, drops: Drops) -> Iterator[RawFace]:
-    for row in read_pack(root, NAME, COLUMNS):
+    for row in read_pack(root, NAME, COLUMNS, named_by="source_path", drops=drops):
         name = Path(row["source_path"]).name
         if row["split"] not in SPLITS:
             drops.add(f"unknown split {row['split']!r}", name)

@@ -22,6 +22,7 @@ from facellava.cli.endpoint_options import (
     endpoint_settings,
     price_table,
 )
+from facellava.errors import FacellavaError
 
 app = typer.Typer(help="Build, check, show and change an instruction corpus.", no_args_is_help=True)
 
@@ -40,17 +41,21 @@ def build_run(
         typer.Option(help="Folder of the one source."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of questions, words and blends.")] = 0,
-    fold: Annotated[int, typer.Option(help="Which fold is the test, where there are folds.")] = 1,
-    frames: Annotated[int, typer.Option(help="Frames kept of a clip.")] = 8,
+    fold: Annotated[
+        int, typer.Option(help="Which fold is the test, where there are folds.", min=1)
+    ] = 1,
+    frames: Annotated[int, typer.Option(help="Frames kept of a clip.", min=1)] = 8,
     sampling: Annotated[
         Literal["uniform", "expressive"], typer.Option(help="Which frames of a clip.")
     ] = "uniform",
-    limit: Annotated[int, typer.Option(help="Rows a source and split at most; 0 for all.")] = 0,
+    limit: Annotated[
+        int, typer.Option(help="Rows a source and split at most; 0 for all.", min=0)
+    ] = 0,
     annotator: Annotated[
         Literal["measured", "none"],
         typer.Option(help="Who writes; with none, `build annotate` has an endpoint write later."),
     ] = "measured",
-    workers: Annotated[int, typer.Option(help="Processes; 0 for one a core.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes; 0 for one a core.", min=0)] = 0,
     executor: Annotated[
         Literal["local", "ray"], typer.Option(help="Processes of this machine, or Ray Data.")
     ] = "local",
@@ -64,8 +69,10 @@ def build_run(
     from data_builders.build import BuildOptions, build
     from data_builders.media import Look
 
+    entries = _entries(source, root)
+    _check_sources(entries, fold)
     build(
-        _entries(source, root),
+        entries,
         out,
         BuildOptions(
             seed=seed,
@@ -83,13 +90,32 @@ def _entries(source: list[str], root: Path | None) -> list[Any]:
     """What --root, NAME=FOLDER and mixture files say, as `data_builders.mixture.MixtureEntry`."""
     from data_builders.mixture import MixtureEntry, read_mixture
 
-    if len(source) == 1 and source[0].endswith(".toml"):
-        return read_mixture(Path(source[0]))
+    is_mixture = len(source) == 1 and source[0].endswith(".toml")
     if root is not None:
-        if len(source) != 1 or "=" in source[0]:
+        if len(source) != 1 or is_mixture or "=" in source[0]:
             raise typer.BadParameter("--root goes with the name of one source.")
         return [MixtureEntry(name=source[0], root=root)]
+    if is_mixture:
+        return read_mixture(Path(source[0]))
     return [MixtureEntry(name=name, root=folder) for name, folder in named_folders(source)]
+
+
+def _check_sources(entries: list[Any], fold: int) -> None:
+    """Names and a fold that cannot be are wrong usage."""
+    from data_builders.sources import find_source
+
+    names = [entry.name for entry in entries]
+    for name in names:
+        try:
+            source = find_source(name)
+        except FacellavaError as error:
+            raise typer.BadParameter(str(error)) from error
+        if names.count(name) > 1:
+            raise typer.BadParameter(f"The source {name!r} is given twice; give each source once.")
+        if source.folds and fold > source.folds:
+            raise typer.BadParameter(
+                f"{source.title} has the folds 1 to {source.folds}, and no fold {fold}."
+            )
 
 
 @app.command("sources")
@@ -144,7 +170,7 @@ def build_annotate(
     concurrency: ConcurrencyOption = 8,
     per_minute: PerMinuteOption = 0,
     patience: PatienceOption = 2.0,
-    frames: Annotated[int, typer.Option(help="Pictures of a clip that are shown.")] = 4,
+    frames: Annotated[int, typer.Option(min=1, help="Pictures of a clip that are shown.")] = 4,
     cache: CacheOption = None,
     seed: Annotated[int, typer.Option(help="Of the questions.")] = 0,
 ) -> None:
@@ -199,10 +225,11 @@ def build_report(
     page: Annotated[bool, typer.Option(help="Write the page with pictures and leaks too.")] = True,
 ) -> None:
     """Counts by source, split and label, drops, ratings; and a page with samples and leaks."""
-    from data_builders.build import summary
+    from data_builders.manifests import whole_manifest
+    from data_builders.report import report_text
     from data_builders.report_page import write_report
 
-    typer.echo(summary(corpus))
+    typer.echo(report_text(whole_manifest(corpus)))
     if page:
         typer.echo(f"The page is {write_report(corpus, out)}", err=True)
 
@@ -214,11 +241,19 @@ def build_remove(
     subject: Annotated[list[str], typer.Option(help="SOURCE:PERSON, repeatable.")] = [],  # noqa: B006
 ) -> None:
     """Withdraw sources or single persons, with all that was made from them."""
+    from data_builders.endpoint_stage import replies_of
     from data_builders.remove import remove
 
     if not source and not subject:
         raise typer.BadParameter("Name a --source or a --subject.")
     typer.echo(json.dumps(remove(corpus, sources=source, subjects=subject), indent=2))
+    replies = replies_of(corpus)
+    if replies.is_file():
+        typer.echo(
+            f"'{replies}' still holds an endpoint's replies about the withdrawn people, which "
+            "cannot be picked out of it: delete that file.",
+            err=True,
+        )
 
 
 @app.command("export")

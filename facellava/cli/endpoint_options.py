@@ -24,9 +24,9 @@ DryRunFlag = Annotated[
 KeyVariableOption = Annotated[
     str, typer.Option("--api-key-env", help="The environment variable that holds the key.")
 ]
-ConcurrencyOption = Annotated[int, typer.Option(help="Requests under way at once.")]
-PerMinuteOption = Annotated[int, typer.Option(help="Requests a minute at most; 0 for any.")]
-PatienceOption = Annotated[float, typer.Option(help="Hours to wait for a silent endpoint.")]
+ConcurrencyOption = Annotated[int, typer.Option(help="Requests under way at once.", min=1)]
+PerMinuteOption = Annotated[int, typer.Option(help="Requests a minute at most; 0 for any.", min=0)]
+PatienceOption = Annotated[float, typer.Option(help="Hours to wait for a silent endpoint.", min=0)]
 CacheOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option(help="File of all paid replies; by default beside the results."),

@@ -176,12 +176,14 @@ def judge(
     if dry_run:
         typer.echo(estimate_judging(parts, paid))
         return
-    judge_parts(
+    dollars = judge_parts(
         parts,
         paid,
         lambda protocol, found: write_json(folder.extra(protocol, "judged"), clean(found)),
-        lambda protocol: folder.extra(protocol, "judged").with_suffix(".jsonl"),
+        lambda protocol: folder.extra(protocol, "judgements").with_suffix(".jsonl"),
     )
+    if prices is not None:
+        typer.echo(f"All runs on {paid.cache} have cost ${dollars:.4f}.", err=True)
     _show(folder, lambda block: block["judged"], _judged_row)
 
 

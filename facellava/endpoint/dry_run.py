@@ -37,10 +37,12 @@ class Estimate:
         reply_tokens: of replies as long as the examples.
         dollars: for these.
         dollars_at_most: where each reply is as long as allowed; new attempts come on top.
+        priced: the price is known; without, dollars are 0 and say nothing.
     """
 
     model: str
     image_tokens: int
+    priced: bool
     answered: int = 0
     requests: int = 0
     text_tokens: int = 0
@@ -63,12 +65,17 @@ class Estimate:
 
     def text(self) -> str:
         """The estimate as a sentence."""
+        cost = (
+            f"about ${self.dollars:.2f}, and ${self.dollars_at_most:.2f} where every reply is as "
+            "long as allowed"
+            if self.priced
+            else "what they cost is not known, for there is no price of this model"
+        )
         return (
             f"{self.model}: {self.requests} requests to send, {self.answered} already answered; "
             f"about {self.text_tokens} tokens of text, {self.pictures} pictures of "
             f"{self.image_tokens} tokens each (an assumption), about {self.reply_tokens} tokens of "
-            f"replies: about ${self.dollars:.2f}, and ${self.dollars_at_most:.2f} where every "
-            "reply is as long as allowed."
+            f"replies: {cost}."
         )
 
 
@@ -91,7 +98,8 @@ class DryRun:
             examples: for each form, a reply of the usual length.
         """
         self.settings = settings
-        self.estimate = Estimate(settings.model, settings.image_tokens)
+        priced = settings.model in budget.prices
+        self.estimate = Estimate(settings.model, settings.image_tokens, priced)
         self._cache, self._examples = cache, examples
         self._price = budget.price(settings.model)
         self._seen: set[str] = set()

@@ -72,11 +72,14 @@ class EndpointSettings:
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.base_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_address(self.base_url):
             raise FacellavaError(
                 f"'{self.base_url}' is no address of an endpoint; give one such as "
                 "http://127.0.0.1:8000/v1."
+            )
+        if not self.model.strip():
+            raise FacellavaError(
+                "The name of the endpoint's model is empty; give the model's name."
             )
         for name in ("concurrency", "timeout", "failed_tries", "attempts", "max_tokens"):
             if getattr(self, name) <= 0:
@@ -102,6 +105,14 @@ class EndpointSettings:
             "attempts": self.attempts,
             "parameters": dict(self.parameters),
         }
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or a bracket that cannot be
+        return False
 
 
 def message(text: str, pictures: Sequence[bytes] = (), role: str = "user") -> Message:

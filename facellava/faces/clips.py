@@ -30,14 +30,15 @@ MAX_FRAME_PIXELS: Final = 4096 * 2304
 MAX_SECONDS: Final = 600.0
 MAX_FRAMES: Final = 36_000  # ten minutes at 60 frames a second
 CONTAINERS: Final = "mov,matroska,avi,gif,mpegts,mpeg,ogg,flv,asf"
-# What cameras, phones and browsers write; the many other decoders are not met by hostile bytes.
+# What cameras, phones and browsers write, and the VP6 of CREMA-D's Flash clips; the many other
+# decoders are not met by hostile bytes.
 CODECS: Final = frozenset(
     {"h264", "hevc", "av1", "libdav1d", "vp8", "vp9", "libvpx", "libvpx-vp9", "mpeg4", "h263"}
     | {"mpeg1video", "mpeg2video", "mjpeg", "theora", "gif", "flv", "wmv1", "wmv2", "wmv3", "vc1"}
-    | {"msmpeg4", "msmpeg4v2", "msmpeg4v3", "prores", "dvvideo"}
+    | {"msmpeg4", "msmpeg4v2", "msmpeg4v3", "prores", "dvvideo", "vp6f"}
 )
 CLIP_SUFFIXES: Final = frozenset(
-    {".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv", ".3gp"}
+    {".mp4", ".mov", ".m4v", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ogv", ".3gp", ".flv"}
 )
 SAME_PERSON: Final = 0.2  # box overlap (IoU) from one sampled frame to the next
 SEEK_SECONDS: Final = 5.0  # frames farther ahead are reached by a jump to the key frame before

@@ -82,6 +82,11 @@ complete.""",
 
 _LABEL: Final = "The label that people gave is: {label}"
 _TEXT: Final = "The text to judge, as a JSON string, is: {text}"
+_ESCAPED: Final = str.maketrans(
+    {character: f"\\u{ord(character):04x}" for character in "<[\x85\u2028\u2029"}
+)
+"""JSON leaves these as they are, but many servers read the marks between turns, such as <|im_end|>
+and [/INST], out of any text, and the others end a line."""
 
 JUDGING: Final[dict[str, dict[Order, str]]] = {
     task: {
@@ -99,8 +104,9 @@ def label_words(label: str) -> str:
 
 
 def text_words(text: str) -> str:
-    """How the judge is told the text; quoted, so that it is seen where it ends."""
-    return _TEXT.format(text=json.dumps(text, ensure_ascii=False))
+    """How the judge is told the text: quoted, on one line, and without marks between turns."""
+    quoted = json.dumps(text, ensure_ascii=False).translate(_ESCAPED)
+    return _TEXT.format(text=quoted)
 
 
 def judging_version(task: str) -> str:

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import io
 
@@ -93,6 +94,26 @@ def test_nothing_to_blend_and_bad_ratios_are_refused(sources, tmp_path):
     with pytest.raises(BadSample, match="above 0 and up to 1"):
         write_blend_pack(sources, out, ratios=(0.5, 2.0))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_source_is_blended_once(sources, tmp_path):
+    with pytest.raises(BadCorpus, match="give each source once"):
+        write_blend_pack([sources[0], sources[0]], tmp_path / "x.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_a_set_cannot_be_is_told(sources, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BadCorpus, match=r"x.parquet' cannot be written \("):
+        write_blend_pack(sources, tmp_path / "file" / "x.parquet", limit=1)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr("data_builders.blend_set.pq.write_table", full)
+    with pytest.raises(BadCorpus, match=r"cannot be written \(no room\); free some space"):
+        write_blend_pack(sources, tmp_path / "new" / "x.parquet", limit=1)
+    assert not list((tmp_path / "new").iterdir())
 
 
 def test_a_limit_draws_by_its_seed_from_one_split(sources):

@@ -1,20 +1,30 @@
 """Small corpora from the astronaut portrait: same bytes, resumable, refusing, loadable."""
 
+import errno
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
 
 from data_builders.build import BuildOptions, build
+from data_builders.finished import card
 from data_builders.mixture import MixtureEntry
 from data_builders.report import summary
 from facellava.corpus import read_faces, read_manifest, read_samples, shards, validate
 from facellava.errors import BadCorpus, BadSample
 from facellava.evidence import verify
 from facellava.tasks import parse_answer
-from tests.data_builders.small_corpus import FACES, OPTIONS, contents, start_and_kill
+from tests.data_builders.small_corpus import (
+    FACES,
+    OPTIONS,
+    contents,
+    start_and_kill,
+    write_pictures,
+)
 
 
 def test_a_corpus_is_whole_and_says_what_it_holds(corpus):
@@ -91,12 +101,99 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(raw, corpus, tmp_pa
     assert kept_path.stat().st_mtime_ns == written, "a finished shard was built again"
 
 
-def test_a_finished_corpus_is_left_alone_and_other_settings_are_refused(raw, corpus):
+def test_a_finished_corpus_is_left_alone_and_other_settings_are_refused(raw, corpus, capsys):
     before = contents(corpus)
     assert build(raw, corpus, OPTIONS, workers=1) == read_manifest(corpus)
+    assert capsys.readouterr().err == (
+        f"The corpus '{corpus}' is already built with these settings; no dataset was read.\n"
+    )
     with pytest.raises(BadCorpus, match=r"other settings \(seed\)"):
         build(raw, corpus, replace(OPTIONS, seed=8), workers=1)
     assert contents(corpus) == before
+
+
+def copied(corpus: Path, folder: Path) -> Path:
+    shutil.copytree(corpus, folder)
+    return folder
+
+
+def test_what_validate_finds_is_mended_by_building_again(raw, corpus, tmp_path):
+    out = copied(corpus, tmp_path / "c")
+    damaged = out / "faces" / "train-utkface-00000.parquet"
+    data = bytearray(damaged.read_bytes())
+    data[-20] ^= 1
+    damaged.write_bytes(data)
+    with pytest.raises(BadCorpus, match=f"{damaged}.*; delete it and run the build again"):
+        validate(out)
+    damaged.unlink()
+    blends = next((out / "samples").glob("*-utkface_self_blended-*"))
+    blends.write_bytes(blends.read_bytes()[:-9])
+    # Not seen by its size; but once one file is amiss, all are read.
+    other = next((out / "samples").glob("*-real_fake_faces-*"))
+    other.write_bytes(bytes(other.stat().st_size))
+    (out / "README.md").unlink()
+    kept = out / "faces" / other.name
+    written = kept.stat().st_mtime_ns
+    assert build(raw, out, OPTIONS, workers=1) == read_manifest(corpus)
+    assert contents(out) == contents(corpus)
+    assert kept.stat().st_mtime_ns == written, "a whole file was written again"
+
+
+def test_a_lost_file_is_not_replaced_by_another(raw, corpus, tmp_path):
+    out = copied(corpus, tmp_path / "c")
+    lost = next((out / "faces").glob("*-real_fake_faces-*"))
+    lost.unlink()
+    before = contents(out)
+    write_pictures(tmp_path / "rff" / "real", ["0.jpg", "1.jpg"], first=12)
+    write_pictures(tmp_path / "rff" / "fake", ["3.jpg", "4.jpg"], first=15)
+    changed = raw[1].model_copy(update={"root": tmp_path / "rff"})
+    with pytest.raises(BadCorpus, match=f"'{lost}' cannot be built again: the datasets are not"):
+        build([raw[0], changed], out, OPTIONS, workers=1)
+    assert contents(out) == before
+
+
+def test_tables_that_lost_their_manifest_are_not_built_over(raw, corpus, tmp_path):
+    out = copied(corpus, tmp_path / "c")
+    (out / "manifest.json").unlink()
+    with pytest.raises(BadCorpus, match="lost, delete the folder and run the build again"):
+        build(raw, out, OPTIONS, workers=1)
+
+
+def test_all_folders_are_looked_for_before_anything_is_done(raw, corpus, tmp_path):
+    gone = raw[1].model_copy(update={"root": tmp_path / "nowhere"})
+    for out in (tmp_path / "c", corpus):
+        with pytest.raises(BadCorpus, match=f"real_fake_faces: there is no '{gone.root}'"):
+            build([raw[0], gone], out, OPTIONS, workers=1)
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("below", ["notes.txt/c", "closed/c"])
+def test_a_place_that_cannot_be_written_is_one_sentence(raw, tmp_path, below, monkeypatch):
+    (tmp_path / "notes.txt").write_text("mine")
+    if below.startswith("closed"):  # the administrator may write anywhere
+
+        def refuse(path, *args, **kwargs):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(BadCorpus, match=rf"'{tmp_path / below}' cannot be written \(.+\); give"):
+        build(raw, tmp_path / below, OPTIONS, workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_the_card_offers_only_tables_with_rows(raw, tmp_path):
+    out = tmp_path / "c"
+    build(raw[1:], out, BuildOptions(limit=1, self_blends=(), measured=False), workers=1)
+    loaded = datasets.load_dataset(str(out), "faces", cache_dir=str(tmp_path / "cache"))
+    assert sum(table.num_rows for table in loaded.values()) == validate(out)["faces"]
+    with pytest.raises(ValueError, match="'samples' not found"):
+        datasets.load_dataset(str(out), "samples", cache_dir=str(tmp_path / "cache"))
+    assert '"samples"' not in (out / "README.md").read_text()
+
+
+def test_the_card_lists_the_terms_alike_whoever_writes_it(raw, corpus):
+    assert list(read_manifest(corpus)["settings"]["sources"]) == ["utkface", "real_fake_faces"]
+    assert (corpus / "README.md").read_text() == card(read_manifest(corpus))
 
 
 def test_both_tables_load_by_the_dataset_card(corpus, tmp_path):

@@ -5,6 +5,9 @@ import hashlib
 import pytest
 
 from data_builders.checksums import SUMS, check_sums
+from data_builders.plan import planned_rows
+from data_builders.raw_face import Drops
+from data_builders.sources import SOURCES
 from facellava.errors import BadCorpus
 
 
@@ -39,3 +42,10 @@ def test_lines_that_are_no_checksums_are_refused(tmp_path, line):
     (tmp_path / SUMS).write_text(line + "\n")
     with pytest.raises(BadCorpus, match="line 1 of .* is no checksum with a file below"):
         check_sums(tmp_path, "DFEW")
+
+
+def test_a_pinned_fold_file_is_looked_at_before_anything_is_read(tmp_path):
+    sums(tmp_path, set_1="a")
+    (tmp_path / "set_1.csv").write_text("b")
+    with pytest.raises(BadCorpus, match="set_1.csv' is not the file of SHA256SUMS"):
+        planned_rows(SOURCES["utkface"], tmp_path, Drops())

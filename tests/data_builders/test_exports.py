@@ -142,7 +142,7 @@ def test_a_full_or_half_made_folder_is_refused(corpus, tmp_path, monkeypatch):
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr("data_builders.exports._write_clip", broken)
-        with pytest.raises(OSError, match="broken"):
+        with pytest.raises(BadCorpus, match=r"cannot be written \(broken\)"):
             export(corpus, out, "llava")
     assert not out.exists()
     export(corpus, out, "llava")
@@ -176,7 +176,18 @@ def change(text: str, old: str, new: str) -> str:
     ("name", "old", "new", "message"),
     [
         ("train.json", "<image>\\n", "", "no mark of a medium"),
-        ("train.json", '{"id"', '{"id', r"Line 2 of .* is not JSON"),
+        ("train.json", '{"id"', '{"id', r"train.json' is not JSON in UTF-8 \(.* line 2 "),
+        ("train.json", "[", '{"rows": [', r"train.json' is not JSON in UTF-8 \("),
+        (
+            "faces.jsonl",
+            '"split": "train"',
+            '"split": "test"',
+            "'test' and stands in a shard",
+        ),
+        ("faces.jsonl", '"face_id"', '"face_id', r"Line 1 of '.*faces.jsonl' is not JSON"),
+        ("export.json", '"version": 1', '"version": 9', "an export of version 9"),
+        ("export.json", '"form": "llava"', '"form": "tar"', "none that this facellava wrote"),
+        ("export.json", '"counts"', '"count"', "manifest in .*export.json' lacks counts; take"),
         ("train.json", '\\"row\\": 0', '\\"rank\\": 0', "not as it was exported"),
         ("faces.jsonl", "00000.jpg", "../../../etc/hosts", "outside of the folder"),
         ("faces.jsonl", "00000.jpg", "99999.jpg", "cannot be read"),
@@ -191,6 +202,49 @@ def test_a_changed_export_is_told(corpus, tmp_path, name, old, new, message):
     with pytest.raises(BadCorpus, match=message):
         import_corpus(tmp_path / "out", tmp_path / "back")
     assert not (tmp_path / "back").exists()
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "faces.jsonl", "export.json"])
+def test_what_is_not_utf_8_is_told(corpus, tmp_path, name):
+    export(corpus, tmp_path / "out", "messages")
+    path = tmp_path / "out" / name
+    path.write_bytes(path.read_bytes().replace(b"celeba", b"celeb\xe9"))
+    with pytest.raises(BadCorpus, match=rf"{name}'.* (is not JSON|none that this facellava)"):
+        import_corpus(tmp_path / "out", tmp_path / "back")
+
+
+@pytest.mark.parametrize("indent", [None, 0, 2])
+def test_a_list_that_another_tool_wrote_comes_back(corpus, tmp_path, indent):
+    export(corpus, tmp_path / "out", "sharegpt")
+    for path in tmp_path.glob("out/t*.json"):
+        path.write_text(json.dumps(records(path), indent=indent))
+    path = tmp_path / "out" / "validation.json"
+    path.write_text(change(path.read_text(), ' "facellava"', '\n"facellava"'))  # by hand
+    import_corpus(tmp_path / "out", tmp_path / "back")
+    assert contents(tmp_path / "back") == contents(corpus)
+
+
+def test_an_error_quotes_no_whole_file(corpus, tmp_path):
+    export(corpus, tmp_path / "out", "messages")
+    path = tmp_path / "out" / "train.jsonl"
+    path.write_text(json.dumps(records(path)))
+    with pytest.raises(BadCorpus, match=r"Line 1 of .* is '\[\{.* \.\.\.; a JSON dict") as caught:
+        import_corpus(tmp_path / "out", tmp_path / "back")
+    assert len(str(caught.value)) < 200 + len(str(path))
+
+
+def test_the_terms_are_sentences(corpus, tmp_path):
+    export(corpus, tmp_path, "llava")
+    lines = (tmp_path / "README.md").read_text().splitlines()
+    assert "- dfew: research. Consent of the people: unknown." in lines
+
+
+def test_a_corpus_that_lost_a_file_is_not_exported(tmp_path):
+    corpus = usual_corpus(tmp_path / "corpus")
+    (corpus / "samples" / "train-dfew-00000.parquet").unlink()
+    with pytest.raises(BadCorpus, match="lost 1 of the 10 files .* samples/train-dfew-00000.parq"):
+        export(corpus, tmp_path / "out", "llava")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_record_that_was_taken_away_is_told(corpus, tmp_path):

@@ -1,6 +1,7 @@
 """What goes wrong in a build is counted or told in one sentence, and nothing is lost by it."""
 
 import resource
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from data_builders.build import BuildOptions, build
 from data_builders.mixture import MixtureEntry
 from facellava.corpus import read_faces, validate
-from facellava.errors import BadSample
+from facellava.errors import BadCorpus, BadSample
 from tests.data_builders.small_corpus import OPTIONS, contents, write_pictures
 
 BUILD = """
@@ -62,6 +63,26 @@ def test_a_full_disk_is_one_sentence_and_the_build_goes_on(raw, corpus, tmp_path
     assert not (out / "manifest.json").exists()
     build(raw, out, OPTIONS, workers=1)
     assert contents(out) == contents(corpus)
+
+
+def test_a_full_disk_for_temporary_files_is_one_sentence(tmp_path, monkeypatch):
+    def small(*args, **options):
+        base = connect(*args, **options)
+        base.execute("PRAGMA page_size = 512")
+        base.execute("PRAGMA max_page_count = 8")
+        return base
+
+    connect = sqlite3.connect
+    root = tmp_path / "utk"
+    root.mkdir()
+    write_pictures(tmp_path, ["1.jpg"])
+    picture = (tmp_path / "1.jpg").read_bytes()
+    for number in range(30):
+        (root / f"20_1_0_{number:040d}.jpg").write_bytes(picture)
+    monkeypatch.setattr(sqlite3, "connect", small)
+    with pytest.raises(BadCorpus, match=r"temporary files is full .*disk is full.* set TMPDIR"):
+        build([MixtureEntry(name="utkface", root=root)], tmp_path / "corpus", workers=1)
+    assert not (tmp_path / "corpus").exists()
 
 
 def test_ray_gives_the_same_bytes(raw, corpus, tmp_path):

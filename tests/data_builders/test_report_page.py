@@ -1,4 +1,6 @@
 import base64
+import errno
+import html
 import json
 import re
 from dataclasses import replace
@@ -119,6 +121,43 @@ def test_a_corpus_with_a_page_is_still_one(corpus, page, tmp_path):
             str(corpus), table, split="train", cache_dir=str(tmp_path / "cache")
         )
         assert len(loaded) == count
+
+
+def test_a_label_is_shown_as_it_is(tmp_path):
+    shown = record(0)
+    label = {"5 o'clock shadow": False, "café": [1, 2]}
+    write_corpus(tmp_path, [shown], [sample(shown, task="attributes", label=label)])
+    page = write_report(tmp_path, leaks=False).read_text()
+    assert html.unescape(re.search("Label: (.*)</p>", page)[1]) == (
+        """{"5 o'clock shadow": false, "café": [1, 2]}"""
+    )
+    assert "\\u0027" not in page
+
+
+def test_where_a_page_cannot_be_is_told(corpus, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(BadCorpus, match=r"file' cannot be written \("):
+        write_report(corpus, tmp_path / "file" / "page.html")
+    with pytest.raises(BadCorpus, match="is a folder; name a file"):
+        write_report(corpus, tmp_path)
+    page = write_report(corpus, tmp_path / "new" / "page.html", leaks=False)
+    assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_a_full_disk_is_told(corpus, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr("data_builders.report_page.write_text", full)
+    with pytest.raises(BadCorpus, match="disk of .* is full"):
+        write_report(corpus, tmp_path / "page.html", leaks=False)
+
+
+def test_a_corpus_that_lost_a_file_has_no_page(tmp_path):
+    write_corpus(tmp_path, [record(0)], [])
+    (tmp_path / "faces" / "train-celeba-00000.parquet").unlink()
+    with pytest.raises(BadCorpus, match="lost 1 of the 1 files"):
+        write_report(tmp_path)
 
 
 def test_withdrawals_and_an_empty_corpus_of_samples_are_told(tmp_path):

@@ -156,3 +156,10 @@ def test_a_rate_over_few_faces_does_not_count() -> None:
     for name in ("equal_opportunity", "equalized_odds"):
         assert np.isnan(gaps[name]["value"])
         assert gaps[name]["worst"] is None
+
+
+def test_groups_of_ages_stand_from_young_to_old() -> None:
+    ages = ["20-29", "3-9", "70+", "unknown", "0-2", "10-19"]
+    items = answered([30] * 6, [30] * 6, groups=[{"age": age} for age in ages])
+    found = slices(protocol_of("years"), items)["age"]["groups"]
+    assert list(found) == ["0-2", "3-9", "10-19", "20-29", "70+", "unknown"]

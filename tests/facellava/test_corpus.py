@@ -88,11 +88,27 @@ def make_corpus(folder: Path, faces=None, samples=None) -> Path:
 
 
 def list_files(folder: Path) -> None:
-    files = {
-        path.relative_to(folder).as_posix(): {"sha256": sha256(path)}
-        for path in sorted(folder.glob("*/*.parquet"))
-    }
-    (folder / "manifest.json").write_text(json.dumps({"version": CORPUS_VERSION, "files": files}))
+    """Write the manifest that fits the shards, and a card."""
+    files, counts = {}, {"faces": {}, "samples": {}}
+    for path in sorted(folder.glob("*/*.parquet")):
+        table, split = path.parent.name, path.name.split("-")[0]
+        rows = pq.read_table(path).to_pylist()
+        files[f"{table}/{path.name}"] = {
+            "sha256": sha256(path), "bytes": path.stat().st_size, "rows": len(rows),
+        }  # fmt: skip
+        for row in rows:
+            if row.get("kept", True):
+                found = counts[table].setdefault(row["source" if table == "faces" else "task"], {})
+                found[split] = found.get(split, 0) + 1
+    manifest = {"version": CORPUS_VERSION, "files": files, "counts": counts}
+    manifest |= {"settings": {}, "sources": {}, "dropped": {}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "README.md").write_text("A corpus.")
+
+
+def change_manifest(corpus: Path, **parts) -> None:
+    manifest = json.loads((corpus / "manifest.json").read_text()) | parts
+    (corpus / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_a_face_comes_back_as_it_was_written(tmp_path):
@@ -222,16 +238,13 @@ def test_people_may_be_in_two_splits_where_the_protocol_has_them_so(tmp_path):
     corpus = make_corpus(tmp_path, faces)
     with pytest.raises(BadCorpus, match="the splits leak"):
         validate(corpus)
-    manifest = json.loads((corpus / "manifest.json").read_text())
-    manifest["sources"] = {"utkface": {"people_cross_splits": True}}
-    (corpus / "manifest.json").write_text(json.dumps(manifest))
+    change_manifest(corpus, sources={"utkface": {"people_cross_splits": True}})
     assert validate(corpus)["faces"] == 2
 
 
 def test_a_corpus_of_another_form_is_refused(tmp_path):
     corpus = make_corpus(tmp_path)
-    manifest = json.loads((corpus / "manifest.json").read_text()) | {"version": 1}
-    (corpus / "manifest.json").write_text(json.dumps(manifest))
+    change_manifest(corpus, version=1)
     with pytest.raises(BadCorpus, match="has the form 1, and this facellava reads form 2"):
         validate(corpus)
 
@@ -247,10 +260,49 @@ def test_files_must_be_those_of_the_manifest(tmp_path):
         validate(corpus)
 
 
+def test_a_lost_card_and_a_manifest_that_says_otherwise_are_found(tmp_path):
+    corpus = make_corpus(tmp_path)
+    (corpus / "README.md").unlink()
+    with pytest.raises(BadCorpus, match=r"lost its dataset card README\.md"):
+        validate(corpus)
+    (corpus / "README.md").write_text("A corpus.")
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    faces = manifest["counts"]["faces"]
+    assert faces == {"utkface": {"train": 2, "validation": 1}}
+    change_manifest(corpus, counts=manifest["counts"] | {"faces": {"utkface": {"train": 9000}}})
+    with pytest.raises(BadCorpus, match="holds the faces .* its manifest counts .*9000"):
+        validate(corpus)
+    change_manifest(corpus, counts={"faces": faces, "samples": {"age": {"train": 5}}})
+    with pytest.raises(BadCorpus, match="holds the samples .* its manifest counts"):
+        validate(corpus)
+    files = {name: entry | {"rows": 7} for name, entry in manifest["files"].items()}
+    change_manifest(corpus, counts=manifest["counts"], files=files)
+    with pytest.raises(BadCorpus, match="has 2 rows and the manifest says 7"):
+        validate(corpus)
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        (b"{}", "has the form None"),
+        (b"\xff\xfe{}", "cannot be read .*utf-8"),
+        (b"not json", "is not JSON"),
+        (b'{"version": 2}', "lacks what it says about settings"),
+        (b'{"version": 2, "settings": {}, "sources": {}, "counts": {}, "dropped": {}, "files": '
+         b'{"faces/x.parquet": {}}}', "lacks what it says about faces/x.parquet"),
+    ],
+)  # fmt: skip
+def test_a_broken_manifest_is_one_sentence(tmp_path, contents, message):
+    corpus = make_corpus(tmp_path)
+    (corpus / "manifest.json").write_bytes(contents)
+    with pytest.raises(BadCorpus, match=message):
+        validate(corpus)
+
+
 def test_an_unfinished_corpus_is_refused(tmp_path):
     corpus = make_corpus(tmp_path)
     (corpus / "manifest.json").unlink()
-    with pytest.raises(BadCorpus, match="its build did not finish"):
+    with pytest.raises(BadCorpus, match="did not finish: run the same command again"):
         list(read_faces(corpus))
     with pytest.raises(BadCorpus, match="no corpus folder"):
         validate(tmp_path / "nowhere")

@@ -431,6 +431,22 @@ def test_a_dry_run_sends_nothing_and_knows_what_is_answered(tmp_path: Path) -> N
     assert before.dollars == pytest.approx((tokens * 1000 + 30 * 5000) / 1e6)
     assert before.dollars_at_most == pytest.approx((tokens * 1000 + 3 * 64 * 5000) / 1e6)
     assert "6 pictures of 300 tokens each (an assumption)" in before.text()
+    assert f"about ${before.dollars:.2f}, and $" in before.text()
+
+
+def test_without_a_price_an_estimate_names_no_dollars() -> None:
+    async def text(prices: dict[str, Price]) -> str:
+        with EndpointCache() as cache:
+            settings = settings_of("http://127.0.0.1:1/v1")
+            run = DryRun(settings, cache, Budget(prices), {Colour: Colour(colour="x")})
+            await run.ask([message("a")], Colour)
+        return run.estimate.text()
+
+    unpriced = asyncio.run(text({}))
+    assert "1 requests to send" in unpriced
+    assert "what they cost is not known, for there is no price of this model." in unpriced
+    assert "$" not in unpriced
+    assert "about $0.00, and $0.00" in asyncio.run(text({"m": Price(input=0, output=0)}))
 
 
 def test_the_key_is_in_no_log_no_row_and_no_error(
@@ -489,6 +505,12 @@ def test_price_tables_of_both_forms_are_read(tmp_path: Path) -> None:
 def test_settings_that_cannot_be_are_refused() -> None:
     with pytest.raises(FacellavaError, match="no address"):
         EndpointSettings("localhost:8000", "m")
+    for address in ("http://127.0.0.1:99999/v1", "http://[::1/v1", "http://a:b/v1", "http://a:0"):
+        with pytest.raises(FacellavaError, match="no address of an endpoint; give one"):
+            EndpointSettings(address, "m")
+    for model in ("", " "):
+        with pytest.raises(FacellavaError, match="model is empty; give the model's name"):
+            EndpointSettings("http://127.0.0.1:8000/v1", model)
     with pytest.raises(FacellavaError, match="attempts is 0"):
         settings_of("http://127.0.0.1/v1", attempts=0)
 

@@ -155,6 +155,13 @@ def test_the_seed_decides_everything(corpus, tmp_path):
     assert json.loads(first["analysis.json"])["faces_a_set"] == 31
 
 
+def test_a_limit_below_what_is_needed_is_told_with_what_there_is(corpus, tmp_path):
+    analysis = analyze([corpus], tmp_path, limit=2, asked=0)
+    told = {each.name: each.unmeasured for each in analysis.sets}
+    assert told["bright"] == "only 2 of 39 faces with an expression drawn, 30 are needed"
+    assert told["silent"] == "no expression labels"
+
+
 def test_splits_and_corpora_can_be_the_sets(face, corpus, tmp_path):
     again = write_corpus(
         tmp_path / "again",
@@ -244,3 +251,8 @@ def test_what_cannot_be_analysed_is_told_in_a_sentence(corpus, tmp_path):
     with pytest.raises(BadSample, match="The limit is 0 and asked is 64"):
         analyze([corpus], out, limit=0)
     assert not out.exists()
+    out.write_text("mine")
+    with pytest.raises(BadCorpus, match="out' cannot be written"):
+        analyze([corpus], out, limit=1)
+    with pytest.raises(BadCorpus, match="cannot be written"):
+        analyze([corpus], out / "below", limit=1)

@@ -26,7 +26,13 @@ from data_builders.annotate.endpoint import (
 )
 from data_builders.annotate.topics import Shares, Topic, labelled_topics
 from data_builders.build import BuildOptions, build
-from data_builders.endpoint_stage import AnnotateOptions, annotate_corpus, estimate_corpus
+from data_builders.endpoint_stage import (
+    AnnotateOptions,
+    annotate_corpus,
+    estimate_corpus,
+    replies_of,
+)
+from data_builders.finished import write_card_and_manifest
 from data_builders.mixture import MixtureEntry
 from data_builders.rate import Threshold, keep
 from data_builders.rate_endpoint import rate_samples, rating_messages
@@ -51,10 +57,11 @@ from facellava.endpoint import (
     OutOfBudget,
     Price,
 )
-from facellava.errors import BadCorpus
+from facellava.errors import BadCorpus, BadSample
 from facellava.tasks import TASKS, parse_answer
 from facellava.tasks.annotation import ANNOTATION, RATING, prompt_version
 from facellava.tasks.attribute_table import NAMES
+from tests.data_builders.small_corpus import contents
 from tests.facellava.endpoint_rig import KEY, fake_endpoint, reply, trouble
 
 REASONS = ["The brows are lowered.", "The lips are pressed"]
@@ -297,7 +304,8 @@ def faces_corpus(folder: Path) -> Path:
         manifest["files"][f"faces/{path.name}"] = {
             "sha256": sha256(path), "bytes": path.stat().st_size, "rows": rows,
         }  # fmt: skip
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "README.md").write_text("Faces.")
+    write_card_and_manifest(folder, manifest)
     return folder
 
 
@@ -377,6 +385,62 @@ def test_failures_are_in_the_manifest_and_the_report(corpus):
     assert manifest["counts"]["unrated"] == {"age": {"train": FACES // 4}}
     assert "deepfake: not the asked-for JSON" in summary(corpus)
     assert all(sample.task != "age" for sample in read_samples(corpus))
+
+
+def test_a_run_without_one_sample_leaves_the_corpus_open(corpus):
+    before = contents(corpus)
+    refused = reply(None, refusal="I can't help with pictures of people.")
+
+    def script(prompt, *_):
+        return trouble(400) if "Deepfake" in prompt else refused
+
+    with fake_endpoint(script) as server:
+        for sent in (30 + 25, 5):  # new attempts; then only what was no reply is asked for again
+            server.prompts.clear()
+            with pytest.raises(EndpointStopped) as caught:
+                annotate_corpus(corpus, options_of(server))
+            assert len(server.prompts) == sent
+            assert contents(corpus) == before
+        other = replace(options_of(server), annotator=settings(server, "judge"))
+        server.script = lambda prompt, before, body: (
+            written() if body["messages"][0]["content"] in ANNOTATION.values() else rated()
+        )
+        manifest = annotate_corpus(corpus, other)
+    assert str(caught.value) == (
+        f"None of the 30 labels in '{corpus}' got an answer that can be used, most often (25) for "
+        "the reason 'refused'; the corpus is as before and all replies are kept, so try another "
+        "model."
+    )
+    assert manifest["endpoint"]["annotator"]["model"] == "judge"
+    assert manifest["endpoint"]["usage"]["writer"]["replies"] == 50
+    assert validate(corpus)["samples"] >= 30
+
+
+def test_a_corpus_without_labels_is_done_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr("tests.data_builders.annotate.test_endpoint.LABELS", ({},) * 4)
+    corpus = faces_corpus(tmp_path / "corpus")
+    assert "endpoint" in annotate_corpus(corpus, options_of("http://127.0.0.1:1/v1"))
+
+
+@pytest.mark.parametrize("frames", [0, -3])
+def test_a_model_is_shown_a_picture(frames):
+    with pytest.raises(BadSample, match=f"frames shown are {frames}; there must be at least 1"):
+        options_of("http://127.0.0.1:1/v1", frames=frames)
+
+
+def test_replies_lie_beside_a_corpus_however_it_is_named(tmp_path, monkeypatch):
+    (tmp_path / "corpus" / "faces").mkdir(parents=True)
+    for inside, name in (("corpus", "."), ("corpus/faces", ".."), ("", "corpus")):
+        monkeypatch.chdir(tmp_path / inside)
+        assert replies_of(Path(name)) == tmp_path / "corpus.replies.sqlite"
+    options = options_of("http://127.0.0.1:1/v1", cache=Path("mine"))
+    assert options.cache_of(Path(".")) == Path("mine")
+
+
+def test_a_corpus_that_cannot_be_written_is_told(corpus):
+    (corpus / ".annotate").write_text("in the way")
+    with fake_endpoint(good) as server, pytest.raises(BadCorpus, match="annotate' cannot be writ"):
+        annotate_corpus(corpus, options_of(server))
 
 
 def test_the_budget_stops_a_run_that_then_goes_on(corpus):

@@ -12,6 +12,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
+from data_builders.plan import planned_rows
 from data_builders.raw_face import Drops, stable_split
 from data_builders.sources import SOURCES
 from facellava.errors import BadCorpus
@@ -319,3 +320,46 @@ def test_foreign_or_damaged_parquet_is_refused(tmp_path, source):
     (tmp_path / "x.parquet").write_bytes(data[: len(data) // 2])
     with pytest.raises(BadCorpus, match="x.parquet' is damaged or cut off"):
         read(source, tmp_path)
+
+
+# Rows of packs without a picture or a name
+
+NAMED_BY = {
+    "fer2013": {"label": 3, "pixel_md5": "md5"},
+    "utkface": {"age": 30, "gender": 0, "race": 0, "source_path": "30_0_0_2017.jpg"},
+    "celeba": {"image_id": "1.jpg", **dict.fromkeys(OFFICIAL_NAMES, 0)},
+    "real_fake_faces": {"label": 0, "source_path": "a.jpg"},
+}
+
+
+@pytest.mark.parametrize("source", NAMED_BY)
+@pytest.mark.parametrize(
+    "kind",
+    [pa.binary(), pa.string(), pa.struct([("bytes", pa.binary()), ("path", pa.string())])],
+    ids=["bytes", "text", "struct"],
+)
+def test_a_pack_row_without_picture_or_name_is_left_out(tmp_path, source, kind):
+    facts = NAMED_BY[source] | {"split": "test"}
+    named_by = {"fer2013": "pixel_md5", "celeba": "image_id"}.get(source, "source_path")
+    pictures = {pa.binary(): [None], pa.string(): ["a.jpg", None]}.get(
+        kind, [None, {"bytes": None, "path": "a.jpg"}]
+    )
+    rows = [facts | {"image": None, named_by: None}]
+    rows += [
+        facts | {"image": given, named_by: f"{number}{facts[named_by]}"}
+        for number, given in enumerate(pictures)
+    ]
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    table = {name: pa.array(column) for name, column in columns.items() if name != "image"}
+    table["image"] = pa.array(columns["image"], kind)
+    pq.write_table(pa.table(table), tmp_path / "test.parquet")
+    drops = Drops()
+    assert list(planned_rows(SOURCES[source], tmp_path, drops)) == []
+    assert drops.counts == {f"{named_by} is missing": 1, "picture is missing": len(pictures)}
+    assert drops.examples[f"{named_by} is missing"] == ["row 0 of test.parquet"]
+
+
+def test_text_that_is_no_table_is_one_sentence(tmp_path):
+    (tmp_path / "fer2013.csv").write_text('emotion,pixels,Usage\n0,"' + "1 " * 2**20)
+    with pytest.raises(BadCorpus, match="FER2013: a table or list .* is damaged or not UTF-8"):
+        list(planned_rows(SOURCES["fer2013"], tmp_path, Drops()))

@@ -20,6 +20,8 @@ from facellava.faces.clips import Clip, Track, apex, read_clip, track_faces
 
 MATRIX_OFFSET = 44  # of the display matrix in an MP4 track header, after its name
 
+VIDEO_TAG, SORENSON, VP6 = 9, 2, 4  # of FLV: a kind of tag, and two of its codecs
+
 
 def written(
     shades: list[int], *, kind: str = "mp4", codec: str = "libx264", times: list[int] | None = None
@@ -235,3 +237,20 @@ def test_the_apex_is_the_frame_that_moved_most(
         frames.append(canonical_face(photo, points))
     track = Track(tuple(frames), (0.0, 0.1, 0.2, 0.3, 0.4), 0)
     assert apex(track.frames) == 2
+
+
+def test_vp6_in_flash_is_a_codec_that_is_read() -> None:
+    """PyAV cannot write VP6, so the tags of another codec say that they were: FLV's codec 4."""
+    data = bytearray(written([100, 150], kind="flv", codec="flv"))
+    place = len(b"FLV") + 1 + 1 + 4 + 4
+    while place < len(data):
+        kind, size = data[place], int.from_bytes(data[place + 1 : place + 4])
+        if kind == VIDEO_TAG:
+            assert data[place + 11] & 0x0F == SORENSON
+            data[place + 11] = data[place + 11] & 0xF0 | VP6
+        place += 11 + size + 4
+    with av.open(io.BytesIO(data)) as container:
+        assert container.streams.video[0].codec_context.name == "vp6f"
+    with pytest.raises(BadMedia) as trouble:
+        read_clip(bytes(data))
+    assert "which is not read here" not in str(trouble.value)
