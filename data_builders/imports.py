@@ -31,9 +31,15 @@ from data_builders.exports import (
     unescaped,
 )
 from data_builders.finished import counted, file_entry, write_card_and_manifest
-from data_builders.manifests import check_manifest
 from data_builders.report import gathered
-from facellava.corpus import SPLITS, FaceRecord, Sample, decode_frame, write_shard
+from facellava.corpus import (
+    SPLITS,
+    FaceRecord,
+    Sample,
+    check_manifest,
+    decode_frame,
+    write_shard,
+)
 from facellava.errors import BadCorpus
 from facellava.records import from_json
 

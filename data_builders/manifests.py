@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from facellava.corpus import CORPUS_VERSION, read_manifest
+from facellava.corpus import check_manifest, read_manifest
 from facellava.errors import BadCorpus
-
-_PARTS: Final = ("settings", "sources", "files", "counts", "dropped")
 
 
 def sound_manifest(folder: Path) -> dict[str, Any]:
@@ -21,28 +18,6 @@ def sound_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_manifest(folder)
     check_manifest(manifest, folder / "manifest.json")
     return manifest
-
-
-def check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
-    """Refuse a manifest of another version, or one that lacks a part.
-
-    Args:
-        path: of the file that holds it.
-
-    Raises:
-        BadCorpus: it is refused.
-    """
-    if manifest.get("version") != CORPUS_VERSION:
-        raise BadCorpus(
-            f"The manifest in '{path}' has the form {manifest.get('version')}, and this facellava "
-            f"reads form {CORPUS_VERSION}; build the corpus again."
-        )
-    lacking = [part for part in _PARTS if not isinstance(manifest.get(part), Mapping)]
-    if lacking:
-        raise BadCorpus(
-            f"The manifest in '{path}' lacks {', '.join(lacking)}; take the file from a copy, or "
-            "build the corpus again."
-        )
 
 
 def whole_manifest(folder: Path) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def validate(folder: Path) -> dict[str, int]:
         BadCorpus: the first thing that is wrong, with the file.
     """
     manifest = read_manifest(folder)
-    _check_manifest(folder, manifest)
+    check_manifest(manifest, folder / "manifest.json")
     listed: Mapping[str, Mapping[str, Any]] = manifest["files"]
     crossing = {
         source
@@ -235,12 +235,20 @@ def validate(folder: Path) -> dict[str, int]:
     }
 
 
-def _check_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
-    """The manifest has the parts that a build writes."""
+def check_manifest(manifest: Mapping[str, Any], path: Path) -> None:
+    """Refuse a manifest of another version, or one that lacks a part that a build writes.
+
+    Args:
+        manifest: as it was read.
+        path: of the file that holds it.
+
+    Raises:
+        BadCorpus: it is refused.
+    """
     if manifest.get("version") != CORPUS_VERSION:
         raise BadCorpus(
-            f"Corpus '{folder}' has the form {manifest.get('version')}, and this facellava reads "
-            f"form {CORPUS_VERSION}; build it again."
+            f"The manifest in '{path}' has the form {manifest.get('version')}, and this facellava "
+            f"reads form {CORPUS_VERSION}; build the corpus again."
         )
     odd = [part for part in _PARTS if not isinstance(manifest.get(part), dict)]
     odd += [
@@ -250,8 +258,7 @@ def _check_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     ]
     if odd:
         raise BadCorpus(
-            f"The manifest of corpus '{folder}' lacks what it says about {odd[0]}; "
-            f"{_OTHER_MANIFEST}"
+            f"The manifest in '{path}' lacks what it says about {odd[0]}; {_OTHER_MANIFEST}"
         )
 
 

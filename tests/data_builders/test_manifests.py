@@ -29,7 +29,7 @@ READERS = {
         ({"version": 1, "files": {}}, "has the form 1"),
         (
             {"version": 2, "settings": {}, "files": []},
-            "lacks sources, files, counts, dropped",
+            "lacks what it says about sources",
         ),
     ],
 )
