@@ -187,7 +187,7 @@ def change(text: str, old: str, new: str) -> str:
         ("faces.jsonl", '"face_id"', '"face_id', r"Line 1 of '.*faces.jsonl' is not JSON"),
         ("export.json", '"version": 1', '"version": 9', "an export of version 9"),
         ("export.json", '"form": "llava"', '"form": "tar"', "none that this facellava wrote"),
-        ("export.json", '"counts"', '"count"', "manifest in .*export.json' lacks what it says about counts; take"),
+        ("export.json", '"counts"', '"count"', "lacks what it says about counts; take"),
         ("train.json", '\\"row\\": 0', '\\"rank\\": 0', "not as it was exported"),
         ("faces.jsonl", "00000.jpg", "../../../etc/hosts", "outside of the folder"),
         ("faces.jsonl", "00000.jpg", "99999.jpg", "cannot be read"),
