@@ -48,13 +48,22 @@ def pool(run: Loop) -> Iterator[FacePool]:
 
 
 def workers() -> list[psutil.Process]:
-    """The face-finding processes of this process: those that the fork server has made."""
+    """The face-finding processes of this process: those that the fork server has made.
+
+    One that has just ended may still be in the table, until somebody asks how it ended.
+    """
+    living = [child for child in psutil.Process().children() if not _has_ended(child)]
     return [
         child
-        for server in psutil.Process().children()
+        for server in living
         if "forkserver" in " ".join(server.cmdline())
         for child in server.children()
+        if not _has_ended(child)
     ]
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    return process.status() == psutil.STATUS_ZOMBIE
 
 
 def test_faces_are_those_of_the_library(
