@@ -132,16 +132,26 @@ def read_answers(path: Path) -> tuple[dict[str, Any], dict[str, Reply]]:
     try:
         # Not splitlines: texts may hold other characters that it takes for the end of a line.
         head, *rows = path.read_text("utf-8").removesuffix("\n").split("\n")
-        found = [_REPLY.validate_json(row) for row in rows]
         facts: dict[str, Any] = json.loads(head)
         known = facts.get("version") == VERSION
-    except (OSError, ValueError, AttributeError, ValidationError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise FacellavaError(
-            f"'{path}' is no file of answers that can be read; run the evaluation again."
+            f"'{path}' is no file of answers that can be read; delete it and run the evaluation "
+            "again."
         ) from error
     if not known:
         raise FacellavaError(
             f"'{path}' has answers of form {facts.get('version')}, and this facellava reads form "
             f"{VERSION}; run the evaluation again."
         )
-    return facts, {reply.face_id: reply for reply in found}
+    found = {}
+    for number, row in enumerate(rows, start=2):
+        try:
+            reply = _REPLY.validate_json(row)
+        except ValidationError as error:
+            raise FacellavaError(
+                f"Line {number} of '{path}' is no answer; delete that line and run the evaluation "
+                "again, it asks about that face only."
+            ) from error
+        found[reply.face_id] = reply
+    return facts, found

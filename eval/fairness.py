@@ -24,6 +24,10 @@ from eval.protocols import AGE_GROUPS, SMALLER_IS_BETTER, Protocol
 LEAST: Final = 30
 RESAMPLES: Final = 500
 TOO_FEW: Final = "too few"
+OF_PICTURES: Final = frozenset({"method", "blend_ratio"})
+"""Keys that say how a picture was made: such groups are owed no equal rates."""
+MADE_BY: Final = {"gender": ("male",), "age": ("young",)}
+"""CelebA's attributes that make groups."""
 
 
 def slices(
@@ -50,8 +54,10 @@ def slices(
 
     Of deepfake the one label is "fake". A rate over fewer than `least` faces of a group does not
     count; where that leaves no two groups to compare, the gap is NaN. An unreadable answer is
-    no label. "label" is the one with the largest gap, None for means; "worst" is the group that is
-    worst off there, None for demographic parity, which does not say who is wronged.
+    no label. Groups of pictures (OF_PICTURES) have no gaps of rates, and a label that makes the
+    groups (MADE_BY) is in none. "label" is the one with the largest gap, None for means; "worst" is
+    the group that is worst off there, None for demographic parity, which does not say who is
+    wronged.
 
     Returns:
         {"gender": {"groups": {"female": {"n", "figures": {"WAR": {"value", "low", "high"}}}},
@@ -80,7 +86,7 @@ def slices(
                 name: _described(rows, large[key].get(name), spread)
                 for name, rows in members.items()
             },
-            "gaps": _gaps(protocol, large[key], spread),
+            "gaps": _gaps(protocol, key, large[key], spread),
         }
         for key, members in members_of.items()
     }
@@ -170,7 +176,7 @@ def _described(
 
 
 def _gaps(
-    protocol: Protocol, groups: dict[str, _Group], spread: dict[_Group, _Measured]
+    protocol: Protocol, key: str, groups: dict[str, _Group], spread: dict[_Group, _Measured]
 ) -> dict[str, dict[str, Any]]:
     if len(groups) < 2:
         return {}
@@ -185,12 +191,14 @@ def _gaps(
             **interval(_apart(drawn[..., place])),
             "worst": _lowest(names, sign * figures[:, 0, place]),
         }
-    if protocol.kind == "years":
+    if protocol.kind == "years" or key in OF_PICTURES:
         return gaps
-    rates = np.stack([group.whole.rates for group in groups.values()])
-    drawn = np.stack([spread[group].rates for group in groups.values()])
+    # Where the groups are made by a label, its answers differ because the truth does.
+    own = [label not in MADE_BY.get(key, ()) for label in _labels(protocol)]
+    labels = [label for label, kept in zip(_labels(protocol), own, strict=True) if kept]
+    rates = np.stack([group.whole.rates[..., own] for group in groups.values()])
+    drawn = np.stack([spread[group].rates[..., own] for group in groups.values()])
     over = known_mean if protocol.kind in ("units", "attributes") else _largest
-    labels = _labels(protocol)
     parity, chance, calm = (
         _rate_gap(names, labels, rates[:, place], drawn[:, place], summary)
         for place, summary in enumerate((_largest, over, over))

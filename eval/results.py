@@ -15,11 +15,18 @@ from eval.run import items_of
 from eval.run_folder import RunFolder, read_json, write_json
 from eval.seen import seen_in_training
 from facellava.corpus import read_manifest
+from facellava.errors import FacellavaError
+from facellava.tasks.closed_question import question_in
 
 VERSION: Final = 1
 EXTRAS: Final = ("claims", "judged")
 FAITHFULNESS: Final = ("occlude", "move")
 WORST: Final = 12
+_NEEDED: Final = {
+    "claims": {"n_answers", "supported", "contradicted", "unmeasurable", "on_other_faces"},
+    "judged": {"judge", "n", "ratings", "agreement", "unjudged"},
+    "faithfulness": {"method", "n", "cited_fall", "control_fall", "difference", "share_larger"},
+}
 _PLACES: Final = 4
 
 
@@ -40,6 +47,8 @@ def score_run(run: RunFolder) -> dict[str, Any]:
     for key, (protocol, table) in run.protocols().items():
         items = items_of(protocol, table, run.answers(protocol))
         block = score(protocol, items)
+        prompt = facts["engine"].get("prompt", "question")
+        block["question"] = question_in(prompt, protocol.task, protocol.labels)
         block["data_sha256"] = table.data_sha256
         block["left_out"] = _left_out(table)
         block["fold"] = table.fold
@@ -56,7 +65,12 @@ def score_run(run: RunFolder) -> dict[str, Any]:
 
 def _extra(run: RunFolder, protocol: Protocol, name: str) -> dict[str, Any] | None:
     path = run.extra(protocol, name)
-    return read_json(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    if not _NEEDED[name.partition("-")[0]] <= found.keys():
+        raise FacellavaError(f"'{path}' is not as it was written; delete it, or make it again.")
+    return found
 
 
 def score(protocol: Protocol, items: Sequence[Item]) -> dict[str, Any]:

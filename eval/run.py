@@ -56,6 +56,7 @@ def ask_all(
         FacellavaError: `path` holds answers of another run, or the engine stops; what was answered
             before stays.
     """
+    table.check()
     head = head_of(protocol, table, engine, prompt)
     asked, count = 0, sum(1 for _ in table.records(protocol))
     if not count:
@@ -81,6 +82,7 @@ def items_of(protocol: Protocol, table: FacesTable, path: Path) -> list[Item]:
     Raises:
         FacellavaError: the answers are about other faces, or some are missing.
     """
+    table.check()
     head, replies = read_answers(path)
     found = (head.get("faces"), head.get("data_sha256"))
     if found != (protocol.table, table.data_sha256):

@@ -44,26 +44,36 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def check(self, engine: Mapping[str, Any], settings: Mapping[str, Any]) -> bool:
+        """Whether the folder holds this very run already; nothing is written.
+
+        Raises:
+            FacellavaError: it holds another run or other files.
+        """
+        if (self.path / "run.json").is_file():
+            found = self.facts()
+            wanted = {"engine": dict(engine), "settings": dict(settings)}
+            odd = [name for name, value in wanted.items() if found[name] != value]
+            if odd:
+                raise FacellavaError(
+                    f"'{self.path}' holds a run with other {' and '.join(odd)}; give another --out."
+                )
+            return True
+        names = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        if names - {"faces"} or self.path.is_file():
+            raise FacellavaError(f"'{self.path}' holds other files; give a new folder as --out.")
+        return False
+
     def begin(self, engine: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """Note what the run is made of, or check that it goes on with the same.
 
         Raises:
             FacellavaError: the folder holds another run or other files, or cannot be written.
         """
-        facts: dict[str, Any] = {"engine": dict(engine), "settings": dict(settings)}
-        if (self.path / "run.json").is_file():
-            found = self.facts()
-            odd = [name for name, value in facts.items() if found[name] != value]
-            if odd:
-                raise FacellavaError(
-                    f"'{self.path}' holds a run with other {' and '.join(odd)}; give another --out."
-                )
-            return
-        names = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
-        if names - {"faces"} or self.path.is_file():
-            raise FacellavaError(f"'{self.path}' holds other files; give a new folder as --out.")
-        facts |= {"version": VERSION, "made": made_here(), "protocols": {}}
-        write_json(self.path / "run.json", facts)
+        if not self.check(engine, settings):
+            facts: dict[str, Any] = {"engine": dict(engine), "settings": dict(settings)}
+            facts |= {"version": VERSION, "made": made_here(), "protocols": {}}
+            write_json(self.path / "run.json", facts)
 
     def facts(self) -> dict[str, Any]:
         """What run.json says.
@@ -72,7 +82,12 @@ class RunFolder:
             FacellavaError: there is no run here, or one of another version.
         """
         found = read_json(self.path / "run.json")
-        if found.get("version") != VERSION or not isinstance(found.get("protocols"), dict):
+        parts = ("made", "engine", "settings", "protocols")
+        whole = all(isinstance(found.get(part), dict) for part in parts) and all(
+            isinstance(entry, dict) and {"faces", "fold"} <= entry.keys()
+            for entry in found["protocols"].values()
+        )
+        if found.get("version") != VERSION or not whole:
             raise FacellavaError(
                 f"'{self.path}' holds no run that this facellava reads; make one with "
                 "`facellava eval run`."
@@ -91,8 +106,17 @@ class RunFolder:
         write_json(self.path / "run.json", self.facts() | more)
 
     def protocols(self) -> dict[str, tuple[Protocol, FacesTable]]:
-        """The protocols that were asked, with their faces."""
+        """The protocols whose faces were all asked about, with their faces.
+
+        Raises:
+            FacellavaError: there is no run here, or no protocol of it was finished.
+        """
         noted: dict[str, dict[str, Any]] = self.facts()["protocols"]
+        if not noted:
+            raise FacellavaError(
+                f"No protocol of the run '{self.path}' was finished; give `facellava eval run` the "
+                "same options again, it goes on from there."
+            )
         return {
             protocol.key: (
                 protocol,

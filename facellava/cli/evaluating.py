@@ -186,9 +186,13 @@ def eval_run(
     run = RunFolder(out)
     with _opened(paid, api, api_key, model, label_only) as asked:
         settings = {"limit": limit or None, "seed": seed, "fold": fold or None}
-        run.begin({**asked.describe(), "prompt": prompt}, settings)
-        for protocol in wanted:
-            table = table_of(protocol)
+        facts = {**asked.describe(), "prompt": prompt}
+        run.check(facts, settings)
+        # A dataset that cannot be read is told before the folder is this run's.
+        faces = [(protocol, table_of(protocol)) for protocol in wanted]
+        run.begin(facts, settings)
+        run.note(wanted=[protocol.key for protocol in wanted])
+        for protocol, table in faces:
             ask_all(protocol, table, asked, run.answers(protocol), prompt=prompt)
             run.add(protocol, table)
         run.note(**asked.facts())
@@ -236,6 +240,9 @@ def score(run: RunArgument) -> None:
 
     folder = RunFolder(run)
     score_run(folder)
+    left = set(folder.facts().get("wanted", ())) - folder.protocols().keys()
+    if left:
+        typer.echo(f"Not finished, and left out: {', '.join(sorted(left))}.", err=True)
     typer.echo(write_reports(folder))
 
 

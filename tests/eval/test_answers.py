@@ -68,12 +68,25 @@ def test_answers_to_something_else_are_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"", b"hello\n", b"[1]\n", b'{"version": 1}\n{"a": 1}\n'])
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"[1]\n"])
 def test_other_files_are_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "answers.jsonl"
     path.write_bytes(content)
     with pytest.raises(FacellavaError, match="no file of answers that can be read"):
         read_answers(path)
+
+
+def test_a_broken_line_is_named_and_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    with AnswerFile(path, HEAD) as file:
+        file.append(REPLIES)
+    head, first, second, third = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(head + first + b"{broken\n" + third)
+    with pytest.raises(FacellavaError, match="Line 3 of .* is no answer; delete that line"):
+        read_answers(path)
+    path.write_bytes(head + first + third)
+    assert list(read_answers(path)[1]) == ["a", "c"]
+    assert second
 
 
 def test_another_version_is_named(tmp_path: Path) -> None:

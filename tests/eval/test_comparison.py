@@ -16,7 +16,7 @@ from eval.comparison import compare, compare_runs, markdown
 from eval.protocols import PROTOCOLS
 from eval.run import FacesTable
 from eval.run_folder import RunFolder
-from facellava.corpus import write_shard
+from facellava.corpus import sha256, write_shard
 from facellava.errors import FacellavaError
 from facellava.records import FaceRecord
 from tests.eval.answered import answered, protocol_of
@@ -118,8 +118,10 @@ def write_run(path: Path, key: str, faces: Sequence[str], said: Mapping[str, str
     ]  # fmt: skip
     run, table = RunFolder(path), FacesTable(folder)
     run.begin({"kind": "model", "name": "nano"}, {})
-    write_shard(folder / "faces" / "test-celeb_df-00000.parquet", records, "faces")
-    (folder / "manifest.json").write_text(json.dumps({"files": list(faces)}))
+    path = folder / "faces" / "test-celeb_df-00000.parquet"
+    write_shard(path, records, "faces")
+    files = {"faces/test-celeb_df-00000.parquet": {"sha256": sha256(path), "rows": len(records)}}
+    (folder / "manifest.json").write_text(json.dumps({"files": files}))
     run.add(PROTOCOLS[key], table)
     head: dict[str, Any] = {"faces": table.folder.name, "data_sha256": table.data_sha256}
     with AnswerFile(run.answers(PROTOCOLS[key]), head) as file:

@@ -163,3 +163,15 @@ def test_groups_of_ages_stand_from_young_to_old() -> None:
     items = answered([30] * 6, [30] * 6, groups=[{"age": age} for age in ages])
     found = slices(protocol_of("years"), items)["age"]["groups"]
     assert list(found) == ["0-2", "3-9", "10-19", "20-29", "70+", "unknown"]
+
+
+def test_a_group_is_not_compared_by_the_label_that_makes_it() -> None:
+    attributes = protocol_of("attributes", "male", "smiling")
+    people = [{"male": male, "smiling": False} for male in (True, False) for _ in range(30)]
+    groups = [{"gender": "male" if each["male"] else "female"} for each in people]
+    gaps = slices(attributes, answered(people, people, groups=groups))["gender"]["gaps"]
+    assert gaps["demographic_parity"]["value"] == 0
+    fakes = ["fake"] * 30 + ["real"] * 30
+    made = [{"method": "FaceSwap"}] * 30 + [{"method": "none"}] * 30
+    gaps = slices(protocol_of("deepfake"), answered(fakes, fakes, groups=made))["method"]["gaps"]
+    assert set(gaps) == {"accuracy", "balanced_accuracy", "AUC"}

@@ -14,7 +14,7 @@ from eval.answers import AnswerFile, Reply
 from eval.faces_table import FacesTable
 from eval.protocols import PROTOCOLS
 from eval.run import ask_all, groups_of, head_of, item_of, items_of
-from facellava.corpus import write_shard
+from facellava.corpus import sha256, write_shard
 from facellava.errors import BadCorpus, FacellavaError
 from facellava.records import FaceRecord
 
@@ -32,8 +32,10 @@ def record(name: str, labels: dict[str, Any], **more: Any) -> FaceRecord:
 
 
 def table_of(folder: Path, records: Sequence[FaceRecord]) -> FacesTable:
-    write_shard(folder / "faces" / "test-x-00000.parquet", records, "faces")
-    (folder / "manifest.json").write_text(json.dumps({"files": {}}))
+    path = folder / "faces" / "test-x-00000.parquet"
+    write_shard(path, records, "faces")
+    files = {"faces/test-x-00000.parquet": {"sha256": sha256(path), "rows": len(records)}}
+    (folder / "manifest.json").write_text(json.dumps({"files": files}))
     return FacesTable(folder)
 
 
@@ -96,9 +98,29 @@ def test_runs_do_not_mix(aged: FacesTable, tmp_path: Path) -> None:
         ask_all(AGES, aged, Scripted(), path, prompt="closed")
     with pytest.raises(FacellavaError, match="about other faces .utkface-test. than those of raf"):
         items_of(RAFDB, aged, path)
-    (aged.folder / "manifest.json").write_text(json.dumps({"files": {}, "built": "again"}))
+    manifest = json.loads((aged.folder / "manifest.json").read_text())
+    (aged.folder / "manifest.json").write_text(json.dumps(manifest | {"built": "again"}))
     with pytest.raises(FacellavaError, match="about other faces"):
         items_of(AGES, aged, path)
+
+
+@pytest.mark.parametrize("change", ["lost", "new", "changed"])
+def test_faces_that_are_not_those_asked_about_are_never_scored(
+    aged: FacesTable, tmp_path: Path, change: str
+) -> None:
+    ask_all(AGES, aged, Scripted(), tmp_path / "a.jsonl")
+    shard = aged.folder / "faces" / "test-x-00000.parquet"
+    if change == "lost":
+        shard.unlink()
+    else:
+        other = shard if change == "changed" else shard.with_name("test-x-00001.parquet")
+        write_shard(other, [record("f5", {"age": 50})], "faces")
+    for attempt in (
+        lambda: items_of(AGES, aged, tmp_path / "a.jsonl"),
+        lambda: ask_all(AGES, aged, Scripted(), tmp_path / "a.jsonl"),
+    ):
+        with pytest.raises(BadCorpus, match="is not what was asked about: faces/test-x-0000"):
+            attempt()
 
 
 def test_a_run_that_is_not_whole_has_no_figures(aged: FacesTable, tmp_path: Path) -> None:

@@ -189,6 +189,7 @@ def test_any_endpoint_is_asked_with_the_closed_set_and_its_price_is_known_before
     results = json.loads((run / "results.json").read_text())
     assert results["engine"]["prompt"] == "closed"
     block = results["protocols"][KEY]
+    assert "X is one of: anger" in block["question"]
     assert block["figures"]["WAR"]["value"] == 0.25
     assert block["calibration"] is None
     spent = json.loads((run / "run.json").read_text())["spent"]
@@ -242,6 +243,38 @@ def test_what_cannot_be_is_one_sentence_and_leaves_nothing(
     assert (done.code, done.out) == (code, "")
     assert said in " ".join(done.err.split())
     assert not (run / "results.json").exists()
+
+
+def test_a_run_without_a_finished_protocol_is_told(
+    facellava: Facellava, packs: Path, reciting_checkpoint: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    facellava(*asked(packs, run, "--model", reciting_checkpoint))
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"protocols": {}}))
+    for verb in (["score", run], ["verify", run], ["export", run, "--out", tmp_path / "out"]):
+        done = facellava("eval", *verb)
+        assert (done.code, done.out) == (1, "")
+        assert "No protocol of the run" in done.trouble[-1]
+    for odd in ({"made": None}, {"protocols": {KEY: {}}}, {"engine": 3}):
+        (run / "run.json").write_text(json.dumps(facts | odd))
+        done = facellava("eval", "score", run)
+        assert (done.code, done.out) == (1, "")
+        assert "holds no run that this facellava reads" in done.trouble[-1]
+    (run / "run.json").write_text(json.dumps(facts | {"wanted": [KEY, "rafdb/test"]}))
+    done = facellava("eval", "score", run)
+    assert done.code == 0
+    assert "Not finished, and left out: rafdb/test." in done.err
+
+
+def test_a_mistyped_root_leaves_the_folder_free(
+    facellava: Facellava, packs: Path, reciting_checkpoint: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ["eval", "run", KEY, "--out", run, "--model", reciting_checkpoint, "--workers", 1]
+    assert facellava(*words, "--root", f"fer2013={tmp_path / 'absent'}").code == 1
+    done = facellava(*words, "--root", packs, "--limit", 3)
+    assert done.code == 0, done.err
 
 
 def test_another_run_in_the_folder_is_not_mixed_with(
