@@ -49,7 +49,12 @@ def test_workers_end_with_the_build_and_finished_shards_are_noted(tmp_path, brok
     script, out = tmp_path / "build.py", tmp_path / "corpus"
     script.write_text(BUILD)
     out.mkdir()
-    build = subprocess.Popen([sys.executable, str(script), str(out)], stderr=subprocess.PIPE)
+    build = subprocess.Popen(
+        [sys.executable, str(script), str(out)],
+        stderr=subprocess.PIPE,
+        # Whoever runs the tests in the background of a shell has Ctrl-C ignored, by heirs too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     note = out / ".progress" / "train-slow-00000.json"
     while not (note.is_file() and (out / "begun-1").is_file() and (out / "begun-2").is_file()):
