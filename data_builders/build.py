@@ -24,7 +24,7 @@ from data_builders.annotate.measured import ANNOTATOR, ANNOTATOR_VERSION
 from data_builders.blend_set import write_blend_pack
 from data_builders.executors import EXECUTORS, Executor
 from data_builders.face_records import face_records
-from data_builders.finished import to_json, write_text
+from data_builders.finished import to_json
 from data_builders.media import DEFAULT_LOOK, Look
 from data_builders.mixture import MixtureEntry
 from data_builders.plan import jobs, planned_rows
@@ -38,6 +38,7 @@ from data_builders.sources import SOURCES, find_source
 from facellava import __version__
 from facellava.corpus import CORPUS_VERSION, SPLITS, TABLES, read_manifest
 from facellava.errors import BadCorpus, BadSample, FacellavaError
+from facellava.whole_files import write_text
 
 __all__ = ["build", "face_records", "summary", "write_blend_pack"]
 

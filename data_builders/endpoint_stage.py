@@ -31,7 +31,7 @@ from data_builders import rate_endpoint
 from data_builders.annotate import endpoint as annotate
 from data_builders.annotate.topics import DEFAULT_SHARES, Shares
 from data_builders.build import space_is_needed
-from data_builders.finished import to_json, write_card_and_manifest, write_text
+from data_builders.finished import to_json, write_card_and_manifest
 from data_builders.manifests import sound_manifest
 from data_builders.rate import DEFAULT_THRESHOLD, Rule, Threshold
 from data_builders.report import gathered, report_text
@@ -55,6 +55,7 @@ from facellava.endpoint import (
 )
 from facellava.errors import BadCorpus, BadSample
 from facellava.tasks.annotation import ANNOTATION, RATING, prompt_version
+from facellava.whole_files import write_text
 
 WORK: Final = ".annotate"
 _WAITING: Final = 2  # faces that are worked on, for each request under way

@@ -49,7 +49,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_builders.build import space_is_needed
-from data_builders.finished import to_json, write_text
+from data_builders.finished import to_json
 from data_builders.manifests import whole_manifest
 from facellava.corpus import (
     SPLITS,
@@ -60,6 +60,7 @@ from facellava.corpus import (
 )
 from facellava.errors import BadCorpus, BadSample
 from facellava.faces import CROP_SIZE
+from facellava.whole_files import write_text
 
 Form = Literal["llava", "sharegpt", "messages"]
 FORMS: Final[tuple[Form, ...]] = get_args(Form)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from data_builders.report import dataset_card
 from data_builders.shard import BLENDED, count_sample
 from facellava.corpus import sha256
 from facellava.records import FaceRecord, Sample
+from facellava.whole_files import write_text
 
 PAGE: Final = "report.html"
 """The page of :mod:`data_builders.report_page`; it shows faces, so a removal deletes it."""
@@ -73,16 +73,3 @@ def write_card_and_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 def to_json(value: object) -> str:
     """As the build writes it: the same contents give the same bytes."""
     return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all, on the disk before it has its name."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -12,10 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from data_builders.finished import to_json, write_text
+from data_builders.finished import to_json
 from data_builders.shard import ShardJob, ShardReport, build_shard
 from facellava.corpus import TABLES, read_manifest, sha256
 from facellava.errors import BadCorpus
+from facellava.whole_files import write_text
 
 ShardBuilder = Callable[[Iterable[ShardJob]], Generator[ShardReport]]
 """Builds shards and gives their reports in the order in which they finish."""

@@ -13,7 +13,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from data_builders.annotate.endpoint import FRAMES, shown_frames
+from data_builders.annotate.endpoint import FRAMES
 from data_builders.rate import DEFAULT_THRESHOLD, REFUSAL, Rule, Threshold, keep
 from facellava.endpoint import Asker, Failure, Message, message
 from facellava.records import FaceRecord, Ratings, Sample
@@ -62,7 +62,7 @@ def rating_messages(record: FaceRecord, sample: Sample, frames: int) -> list[Mes
     text = f"The label is: {label}\nThe text is: {label} {verdict.reasons}"
     return [
         message(RATING[sample.task], role="system"),
-        message(text, shown_frames(record, frames)),
+        message(text, record.shown_frames(frames)),
     ]
 
 

@@ -36,7 +36,6 @@ from data_builders.finished import (
     parent_source,
     to_json,
     write_card_and_manifest,
-    write_text,
 )
 from data_builders.manifests import sound_manifest
 from data_builders.report import gathered
@@ -50,6 +49,7 @@ from facellava.corpus import (
     write_shard,
 )
 from facellava.errors import BadCorpus
+from facellava.whole_files import write_text
 
 JOURNAL: Final = "removal.json"
 NEW: Final = ".removal"

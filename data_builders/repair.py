@@ -14,11 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_builders.finished import card, write_text
+from data_builders.finished import card
 from data_builders.progress import PROGRESS, ShardBuilder
 from data_builders.shard import BLENDED, ShardJob
 from facellava.corpus import read_manifest, sha256
 from facellava.errors import BadCorpus
+from facellava.whole_files import write_text
 
 
 def lost_files(folder: Path, manifest: Mapping[str, Any]) -> list[str]:

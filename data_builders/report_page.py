@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_builders.build import space_is_needed
-from data_builders.finished import PAGE, write_text
+from data_builders.finished import PAGE
 from data_builders.leaks import Group, Leak, find_leaks
 from data_builders.manifests import whole_manifest
 from data_builders.report import RATINGS
@@ -30,6 +30,7 @@ from facellava.errors import BadCorpus
 from facellava.faces import CROP_SIZE
 from facellava.faces.overlay import CLOSED, REGION_COLOURS
 from facellava.regions import REGIONS
+from facellava.whole_files import write_text
 
 MOST_SAMPLES: Final = 240
 LOW_RATED: Final = 2  # of each source and task

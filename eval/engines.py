@@ -246,14 +246,7 @@ def estimate(
 
 def messages_about(record: FaceRecord, question: str) -> list[Message]:
     """The face, or frames of its clip, and the question, as any endpoint takes them."""
-    return [message(question, shown_frames(record))]
-
-
-def shown_frames(record: FaceRecord) -> list[bytes]:
-    """The face's JPEG crop, or at most ENDPOINT_FRAMES of a clip, spread over it."""
-    last = len(record.frames) - 1
-    places = {round(n * last / (ENDPOINT_FRAMES - 1)) for n in range(ENDPOINT_FRAMES)}
-    return [record.frames[place] for place in sorted(places)]
+    return [message(question, record.shown_frames(ENDPOINT_FRAMES))]
 
 
 def weights_sha256(folder: Path) -> str:

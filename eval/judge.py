@@ -25,7 +25,7 @@ from sklearn.metrics import cohen_kappa_score
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from eval.engines import PaidEndpoint, shown_frames
+from eval.engines import ENDPOINT_FRAMES, PaidEndpoint
 from eval.intervals import mean_interval
 from eval.items import Item
 from eval.protocols import Protocol
@@ -168,7 +168,7 @@ def estimate_judging(parts: Iterable[Part], paid: PaidEndpoint) -> str:
 
 
 def _frames(faces: Mapping[str, FaceRecord], face_id: str) -> list[bytes]:
-    return shown_frames(faces[face_id])
+    return faces[face_id].shown_frames(ENDPOINT_FRAMES)
 
 
 async def judge_items(

@@ -7,6 +7,7 @@ figures of two protocols never meet.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -35,6 +36,15 @@ AGE_GROUPS: Final = (
 """FairFace's."""
 
 REAL_FAKE: Final = ("real", "fake")
+
+
+# One dataset under several names: what one protocol trains on, another may test.
+_PROTOCOL_PART: Final = re.compile(r"(?:_(?:random|subjects|c23|c40)|[78])$")
+
+
+def dataset_of(source: str) -> str:
+    """The dataset that a source reads: "morph2" of "morph2_random"."""
+    return _PROTOCOL_PART.sub("", source)
 
 
 def age_group(years: int) -> str:

@@ -10,15 +10,14 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from facellava.tasks.judging import RATINGS
+
 Setting = Literal["zero-shot", "fine-tuned", "supervised"]
 Rating = Annotated[float, Field(ge=1, le=10)]
-
-RATINGS: Final = ("reason_media", "reason_label", "completeness")
-"""What is rated of a reason: does it fit the picture, does it fit the label, is it complete."""
 
 
 class _Strict(BaseModel):

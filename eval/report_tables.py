@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from eval.protocols import SMALLER_IS_BETTER
-from eval.published import RATINGS, PublishedTable, published
+from eval.published import PublishedTable, published
+from facellava.tasks.judging import RATINGS
 
 Block = Mapping[str, Any]
 """What results.json says about one protocol."""

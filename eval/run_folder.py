@@ -26,11 +26,11 @@ import torch
 
 from eval.faces_table import FacesTable
 from eval.protocols import Protocol, find_protocols
+from facellava import whole_files
 from facellava.environment import gpu_name
 from facellava.errors import FacellavaError
 
 VERSION: Final = 1
-TRAINING_FILE: Final = "training_data.json"
 GIB: Final = 2**30
 
 
@@ -210,19 +210,11 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         FacellavaError: it cannot be written.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        whole_files.write_text(path, text)
     except OSError as error:
         raise FacellavaError(
             f"'{path}' cannot be written ({error.strerror}); give a folder that is writable and "
             "has room."
         ) from error
-    finally:
-        if partial.exists():
-            partial.unlink()

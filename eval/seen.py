@@ -7,18 +7,16 @@ other splits of the dataset it is fine-tuned; for the very split it is worth not
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from eval.protocols import Protocol
-from eval.run_folder import TRAINING_FILE, read_json
+from eval.protocols import Protocol, dataset_of
+from eval.run_folder import read_json
+from facellava.checkpoint import TRAINING_FILE
 
 Seen = Literal["no", "other splits", "these faces", "unknown"]
 
-# One dataset under several names: what one protocol trains on, another may test.
-_PROTOCOL_PART: Final = re.compile(r"(?:_(?:random|subjects|c23|c40)|[78])$")
 
 _BLENDED: Final = "_self_blended"  # made from the faces of a source
 
@@ -49,7 +47,7 @@ def seen_in_training(
     family = {
         name.removesuffix(_BLENDED)
         for name in sources
-        if _dataset(name.removesuffix(_BLENDED)) == _dataset(own) and sources[name]
+        if dataset_of(name.removesuffix(_BLENDED)) == dataset_of(own) and sources[name]
     }
     if not family:
         return "no"
@@ -59,7 +57,3 @@ def seen_in_training(
         # The fold that was the test part stayed out of training.
         return "other splits" if fold is not None and fold == training["fold"] else "these faces"
     return "these faces" if sources[own].get(str(protocol.split), 0) else "other splits"
-
-
-def _dataset(source: str) -> str:
-    return _PROTOCOL_PART.sub("", source)

@@ -36,6 +36,8 @@ from facellava.processor import FaceLlavaProcessor
 
 PICKLE_SUFFIXES: Final = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 INDEX_FILE: Final = "model.safetensors.index.json"
+TRAINING_FILE: Final = "training_data.json"
+"""What the weights were trained on: training writes it, evaluation reads it."""
 REQUIRED_FILES: Final = ("config.json", "processor_config.json", "tokenizer_config.json")
 # What transformers raises on files that are well-formed and whose contents make no sense to it.
 _UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)

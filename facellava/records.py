@@ -160,6 +160,12 @@ class FaceRecord:
             for frame, points in zip(self.frames, self.landmarks, strict=True)
         ]
 
+    def shown_frames(self, most: int) -> list[bytes]:
+        """The JPEG pictures that a model is shown: of a clip at most so many, evenly spread."""
+        count = len(self.frames)
+        places = np.linspace(0, count - 1, min(count, most)).round().astype(int)
+        return [self.frames[place] for place in places]
+
     def to_row(self) -> dict[str, Any]:
         """The record as a row of :data:`FACES_SCHEMA`.
 

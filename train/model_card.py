@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from facellava.checkpoint import TRAINING_FILE
 from facellava.corpus import read_manifest, sha256
+from facellava.whole_files import write_text
 
 LIMITS: Final = """## Limits
 
@@ -16,9 +18,6 @@ LIMITS: Final = """## Limits
 - A face shows an expression, not a feeling; apparent age is not age; attribute words are their
   dataset's. Do not use it to decide anything about a person, and not to identify anybody.
 - A reason that is true of the face does not make the verdict true."""
-
-
-TRAINING_FILE: Final = "training_data.json"
 
 
 def write_training_data(folder: Path, corpus: Path) -> None:
@@ -39,9 +38,7 @@ def write_training_data(folder: Path, corpus: Path) -> None:
             if splits.get("train")
         },
     }
-    partial = folder / f"{TRAINING_FILE}.partial"
-    partial.write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
-    partial.replace(folder / TRAINING_FILE)
+    write_text(folder / TRAINING_FILE, json.dumps(facts, indent=1) + "\n")
 
 
 def write_model_card(folder: Path, name: str, manifest: Mapping[str, Any]) -> None:
@@ -52,9 +49,7 @@ def write_model_card(folder: Path, name: str, manifest: Mapping[str, Any]) -> No
         name: of the model.
         manifest: of the corpus that it was trained on (`facellava.corpus.read_manifest`).
     """
-    partial = folder / "README.md.partial"
-    partial.write_text(model_card(name, manifest), "utf-8")
-    partial.replace(folder / "README.md")
+    write_text(folder / "README.md", model_card(name, manifest))
 
 
 def model_card(name: str, manifest: Mapping[str, Any]) -> str:

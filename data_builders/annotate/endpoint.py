@@ -10,7 +10,6 @@ import random
 from collections import Counter
 from typing import Final, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from data_builders.annotate.measured import ANNOTATOR as MEASURED
@@ -72,19 +71,12 @@ EXAMPLE: Final = Annotation(
 """A reply of the usual length, for estimates."""
 
 
-def shown_frames(record: FaceRecord, most: int) -> list[bytes]:
-    """The record's pictures that a model is shown: of a clip at most so many, evenly spread."""
-    count = len(record.frames)
-    places = np.linspace(0, count - 1, min(count, most)).round().astype(int)
-    return [record.frames[place] for place in places]
-
-
 def annotation_messages(record: FaceRecord, topic: Topic, frames: int) -> list[Message]:
     """The instructions of the task; the face and its label."""
     label = f"The label is: {topic.task.lead(topic.label)}"
     return [
         message(ANNOTATION[topic.task.name], role="system"),
-        message(label, shown_frames(record, frames)),
+        message(label, record.shown_frames(frames)),
     ]
 
 

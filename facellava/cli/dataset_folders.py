@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from eval.faces_table import FacesTable
     from eval.protocols import Protocol
 
-_PROTOCOL_PART = re.compile(r"(?:_(?:random|subjects|c23|c40)|[78])$")
-
 
 @dataclass(frozen=True)
 class DatasetFolders:
@@ -55,7 +53,9 @@ class DatasetFolders:
         Raises:
             BadCorpus: there is none, or there are several.
         """
-        dataset = _PROTOCOL_PART.sub("", source)
+        from eval.protocols import dataset_of
+
+        dataset = dataset_of(source)
         for name in (source, dataset):
             if name in self.named:
                 return self.named[name]

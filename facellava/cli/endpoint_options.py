@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 if TYPE_CHECKING:
+    from eval.engines import PaidEndpoint
     from facellava.endpoint import EndpointSettings, Prices
 
 PricesOption = Annotated[
@@ -60,3 +61,18 @@ def price_table(path: Path | None) -> Prices:
     from facellava.endpoint import read_prices
 
     return read_prices(path) if path else {}
+
+
+def paid_endpoint(
+    beside: Path, cache: Path | None, prices: Path | None, max_cost: float | None, **settings: Any
+) -> PaidEndpoint:
+    """An endpoint with its replies kept beside a folder of results, unless --cache says where.
+
+    Args:
+        beside: the folder.
+        settings: the arguments of :func:`endpoint_settings`.
+    """
+    from eval.engines import PaidEndpoint
+
+    kept = cache or beside.with_name(f"{beside.resolve().name}.replies.sqlite")
+    return PaidEndpoint(endpoint_settings(**settings), kept, price_table(prices), max_cost)

@@ -19,8 +19,7 @@ from facellava.cli.endpoint_options import (
     PatienceOption,
     PerMinuteOption,
     PricesOption,
-    endpoint_settings,
-    price_table,
+    paid_endpoint,
 )
 from facellava.cli.explaining import faithfulness, judge, verify
 from facellava.errors import FacellavaError
@@ -132,7 +131,7 @@ def eval_run(
     facellava eval run rafdb/test --root rafdb=data/RAF-DB --out runs/gpt --prompt closed
     --endpoint https://api.openai.com/v1 --name gpt-4o-mini --prices prices.toml --max-cost 5
     """
-    from eval.engines import PaidEndpoint, estimate
+    from eval.engines import estimate
     from eval.results import score_run
     from eval.run import ask_all
     from eval.run_folder import RunFolder
@@ -166,18 +165,17 @@ def eval_run(
 
     paid = None
     if endpoint is not None and name is not None:
-        paid = PaidEndpoint(
-            endpoint_settings(
-                endpoint,
-                name,
-                api_key_env=api_key_env,
-                concurrency=concurrency,
-                per_minute=per_minute,
-                patience=patience,
-            ),
-            cache or out.with_name(f"{out.resolve().name}.replies.sqlite"),
-            price_table(prices),
+        paid = paid_endpoint(
+            out,
+            cache,
+            prices,
             max_cost,
+            address=endpoint,
+            model=name,
+            api_key_env=api_key_env,
+            concurrency=concurrency,
+            per_minute=per_minute,
+            patience=patience,
         )
         if dry_run:
             tables = [(protocol, table_of(protocol)) for protocol in wanted]

@@ -19,8 +19,7 @@ from facellava.cli.endpoint_options import (
     PatienceOption,
     PerMinuteOption,
     PricesOption,
-    endpoint_settings,
-    price_table,
+    paid_endpoint,
 )
 from facellava.errors import FacellavaError
 
@@ -153,25 +152,23 @@ def judge(
     facellava eval judge runs/packs --endpoint https://api.openai.com/v1 --name gpt-4o
     --prices prices.toml --max-cost 5 --dry-run
     """
-    from eval.engines import PaidEndpoint
     from eval.judge import estimate_judging, judge_parts
     from eval.results import clean
     from eval.run_folder import RunFolder, write_json
 
     folder = RunFolder(run)
     parts = _sampled(folder, only, sample)
-    paid = PaidEndpoint(
-        endpoint_settings(
-            endpoint,
-            name,
-            api_key_env=api_key_env,
-            concurrency=concurrency,
-            per_minute=per_minute,
-            patience=patience,
-        ),
-        cache or run.with_name(f"{run.resolve().name}.replies.sqlite"),
-        price_table(prices),
+    paid = paid_endpoint(
+        run,
+        cache,
+        prices,
         max_cost,
+        address=endpoint,
+        model=name,
+        api_key_env=api_key_env,
+        concurrency=concurrency,
+        per_minute=per_minute,
+        patience=patience,
     )
     if dry_run:
         typer.echo(estimate_judging(parts, paid))

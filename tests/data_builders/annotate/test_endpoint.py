@@ -21,7 +21,6 @@ from data_builders.annotate.endpoint import (
     Annotation,
     annotation_messages,
     fault_of,
-    shown_frames,
     write_samples,
 )
 from data_builders.annotate.topics import Shares, Topic, labelled_topics
@@ -188,9 +187,9 @@ def test_json_twins_and_refusals_cost_nothing():
 
 def test_a_clip_is_shown_by_frames_spread_over_it():
     record = record_of(1, {"expression": "fear"}, frames=8)
-    shown = [record.frames.index(frame) for frame in shown_frames(record, 4)]
+    shown = [record.frames.index(frame) for frame in record.shown_frames(4)]
     assert shown == [0, 2, 5, 7]
-    assert shown_frames(record_of(1, {}), 4) == list(record_of(1, {}).frames)
+    assert record_of(1, {}).shown_frames(4) == list(record_of(1, {}).frames)
     (topic,) = labelled_topics(record.labels)
     content = annotation_messages(record, topic, 3)[1]["content"]
     assert [part["type"] for part in content] == ["image_url"] * 3 + ["text"]
