@@ -95,6 +95,8 @@ def new_model(
         FaceLlavaImageProcessor(config.image_size, image_mean, image_std),
         tokenizer,
         tokens_per_frame=config.tokens_per_frame,
+        tokens_per_clip_frame=config.tokens_per_clip_frame,
+        clip_frames=config.clip_frames,
     )
     model = FaceLlavaForConditionalGeneration(config).eval()
     generation = model.generation_config
@@ -241,10 +243,19 @@ def load(
                 f"The weights in {folder} do not fit its config.json: "
                 f"{len(report[kind])} {kind.replace('_', ' ')}, for instance {name}."
             )
-    if processor.tokens_per_frame != config.tokens_per_frame:
+    for written, given in (
+        (processor.tokens_per_frame, config.tokens_per_frame),
+        (processor.tokens_per_clip_frame, config.tokens_per_clip_frame),
+    ):
+        if written != given:
+            raise BadCheckpoint(
+                f"In {folder} the processor writes {written} placeholders per frame and the model "
+                f"gives {given} image tokens; save the folder anew."
+            )
+    if processor.clip_frames != config.clip_frames:
         raise BadCheckpoint(
-            f"In {folder} the processor writes {processor.tokens_per_frame} placeholders per frame "
-            f"and the model gives {config.tokens_per_frame} image tokens; save the folder anew."
+            f"In {folder} the processor gives clips of {processor.clip_frames} frames and the "
+            f"model reads {config.clip_frames}; save the folder anew."
         )
     return model.to(device).eval(), processor
 
