@@ -5,10 +5,12 @@ vLLM logs an error of a plugin and goes on without it; the model is then refused
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from facellava.config import FaceLlavaConfig
 from facellava.errors import BadCheckpoint, MissingBackend
+
+if TYPE_CHECKING:
+    from facellava.config import FaceLlavaConfig
 
 ARCHITECTURE: Final = "FaceLlavaForConditionalGeneration"
 CLIP_LOADER: Final = "facellava"
@@ -27,9 +29,8 @@ def check_clips_can_be_served(config: FaceLlavaConfig) -> None:
     """
     if config.video_config is not None:
         raise BadCheckpoint(
-            f"vLLM cannot serve this checkpoint yet, as its clips have an encoder of their own "
-            f"({config.video_config.model_type}); give --engine library, or ask it with "
-            "facellava ask."
+            "vLLM cannot serve this checkpoint yet, because its clips have an encoder of their own "
+            f"({config.video_config.model_type}); give --engine library, or use facellava ask."
         )
 
 
