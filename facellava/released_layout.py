@@ -19,6 +19,7 @@ from transformers import (
     LlamaConfig,
     LlamaTokenizer,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 
 from facellava.config import IMAGE_TOKEN, VIDEO_TOKEN, FaceLlavaConfig
@@ -72,7 +73,7 @@ LANGUAGE_SETTINGS: Final = (
 )  # fmt: skip
 
 # Vicuna's turns (FastChat's conversation vicuna_v1.1), and a line break after each placeholder, as
-# in training. A placeholder that stands for a clip or photo is the only one left in the text.
+# in training.
 VICUNA_TEMPLATE: Final = (
     "{%- macro said(message) -%}"
     "{%- if message['content'] is string -%}"
@@ -128,11 +129,17 @@ def read_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         # legacy: text after a special token starts a word, as where the published code encodes
         # each piece of text around an image by itself.
-        tokenizer = LlamaTokenizer.from_pretrained(
-            folder, local_files_only=True, legacy=True, pad_token="<unk>"
-        )
+        llama = LlamaTokenizer.from_pretrained(folder, local_files_only=True, legacy=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise BadCheckpoint(f"{file} cannot be read as a sentencepiece model.") from error
+    # LlamaTokenizer forgets that it is a legacy one when it is saved.
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=llama.backend_tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<unk>",
+    )
     placeholders = [
         AddedToken(token, special=True, normalized=False) for token in (IMAGE_TOKEN, VIDEO_TOKEN)
     ]
@@ -214,7 +221,5 @@ def _tower(shapes: Shapes, prefix: str) -> dict[str, Any]:
 
 def _shape(shapes: Shapes, name: str) -> tuple[int, ...]:
     if name not in shapes:
-        raise BadCheckpoint(
-            f"The checkpoint has no {name}, so it is not laid out as Face-LLaVA-7B."
-        )
+        raise BadCheckpoint(f"The checkpoint lacks {name}, which Face-LLaVA-7B has.")
     return shapes[name]

@@ -1,4 +1,4 @@
-"""The front door: `facellava ask | faces | serve | chat | build | train | eval | convert | doctor | demo`.
+"""The front door: `facellava ask | serve | chat | build | train | eval | convert | doctor | ...`.
 
 Commands parse, call the public function that a Python user would call, and print. Answers go to
 stdout, progress and trouble to stderr. Exit code 1: an item failed. Exit code 2: wrong usage.
