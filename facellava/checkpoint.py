@@ -97,6 +97,8 @@ def new_model(
         FaceLlavaImageProcessor(config.image_size, image_mean, image_std),
         tokenizer,
         tokens_per_frame=config.tokens_per_frame,
+        tokens_per_clip_frame=config.tokens_per_clip_frame,
+        clip_frames=config.clip_frames,
     )
     model = FaceLlavaForConditionalGeneration(config).eval()
     generation = model.generation_config
@@ -127,6 +129,23 @@ def save(
     Raises:
         BadCheckpoint: a weight is not finite in that dtype, or the folder cannot be written.
     """
+    state = _stored_state(model, dtype)
+    with whole_folder(path) as draft:
+        with _no_progress_bars():
+            model.save_pretrained(draft, state_dict=state)
+        processor.save_pretrained(draft)
+    return Path(path)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """A folder to write a checkpoint into, which becomes `path` when the block ends well.
+
+    Where it does not, nothing is left of it, and what was at `path` stays.
+
+    Raises:
+        BadCheckpoint: there is something else at `path`, or it cannot be written.
+    """
     target = Path(path)
     if not target.parent.is_dir():
         raise BadCheckpoint(f"{target.parent} is not a folder; make it first.")
@@ -135,21 +154,19 @@ def save(
         raise BadCheckpoint(
             f"{target} exists and is not a checkpoint folder; choose another path or remove it."
         )
-    state = _stored_state(model, dtype)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    unwritable = f"{target} cannot be written; free some space or choose another place."
     try:
-        with _no_progress_bars():
-            model.save_pretrained(draft, state_dict=state)
-        processor.save_pretrained(draft)
+        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise BadCheckpoint(unwritable) from error
+    try:
+        yield draft
         draft.chmod(0o755)
         _replace_folder(draft, target)
     except (OSError, SafetensorError) as error:
-        raise BadCheckpoint(
-            f"{target} cannot be written; free some space or choose another place."
-        ) from error
+        raise BadCheckpoint(unwritable) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return target
 
 
 def _replace_folder(draft: Path, target: Path) -> None:
@@ -243,10 +260,19 @@ def load(
                 f"The weights in {folder} do not fit its config.json: "
                 f"{len(report[kind])} {kind.replace('_', ' ')}, for instance {name}."
             )
-    if processor.tokens_per_frame != config.tokens_per_frame:
+    for written, given in (
+        (processor.tokens_per_frame, config.tokens_per_frame),
+        (processor.tokens_per_clip_frame, config.tokens_per_clip_frame),
+    ):
+        if written != given:
+            raise BadCheckpoint(
+                f"In {folder} the processor writes {written} placeholders per frame and the model "
+                f"gives {given} image tokens; save the folder anew."
+            )
+    if processor.clip_frames != config.clip_frames:
         raise BadCheckpoint(
-            f"In {folder} the processor writes {processor.tokens_per_frame} placeholders per frame "
-            f"and the model gives {config.tokens_per_frame} image tokens; save the folder anew."
+            f"In {folder} the processor gives clips of {processor.clip_frames} frames and the "
+            f"model reads {config.clip_frames}; save the folder anew."
         )
     return model.to(device).eval(), processor
 
@@ -255,9 +281,9 @@ def _check_files(folder: Path) -> None:
     """Everything that can be said about a folder before transformers opens it."""
     if not folder.is_dir():
         raise BadCheckpoint(f"{folder} is not a folder; give the folder that holds config.json.")
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     for file in sorted({folder / name for name in REQUIRED_FILES} | {*folder.glob("*.json")}):
-        _read_json(file)
+        read_json(file)
     if config.get("model_type") != FaceLlavaConfig.model_type:
         raise BadCheckpoint(
             f"{folder} holds a {config.get('model_type')!r} model; "
@@ -269,7 +295,7 @@ def _check_files(folder: Path) -> None:
         found = f"only {pickles[0]}, a format that can run code" if pickles else "none"
         raise BadCheckpoint(f"{folder} needs weights as *.safetensors; it holds {found}.")
     if (folder / INDEX_FILE).is_file():
-        shards = set(_read_json(folder / INDEX_FILE).get("weight_map", {}).values())
+        shards = set(read_json(folder / INDEX_FILE).get("weight_map", {}).values())
         absent = sorted(shards - {file.name for file in weights})
         if absent:
             raise BadCheckpoint(
@@ -285,7 +311,7 @@ def _check_files(folder: Path) -> None:
             ) from error
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from facellava import languagebind  # noqa: F401  (makes transformers know its video tower)
 from facellava.errors import BadModelInput
 from facellava.regions import N_LANDMARKS
 
@@ -28,6 +29,8 @@ class FaceLlavaConfig(PreTrainedConfig):
     Args:
         vision_config: any HF vision encoder's config (CLIP, SigLIP, ResNet, ...), or its dict.
         text_config: any HF causal language model's config, or its dict.
+        video_config: a second encoder's config for clips, or its dict: of facellava.languagebind.
+            None sends the frames of clips through the image encoder, one by one.
         image_token_id: id of the placeholder that one photo's tokens replace.
         video_token_id: id of the placeholder that a clip's tokens replace.
         image_size: (height, width) in pixels of the encoder's input; by default the encoder's own
@@ -37,6 +40,7 @@ class FaceLlavaConfig(PreTrainedConfig):
         n_prefix_tokens: tokens before the patches (CLS, registers); by default found likewise.
         vision_feature_layer: index into the encoder's hidden states.
         vision_feature_select: "default" drops the prefix tokens, "full" keeps them.
+        video_feature_select: likewise for clips, where they have an encoder of their own.
         projector_type: "linear" or "mlp2x_gelu".
         region_variant: "paper" (proximity mask on) or "released" (the published checkpoint's
             layout, without mask). See facellava.region_attention.
@@ -58,6 +62,7 @@ class FaceLlavaConfig(PreTrainedConfig):
     model_type: ClassVar[str] = "face_llava"
     sub_configs: ClassVar[dict[str, type]] = {
         "vision_config": AutoConfig,
+        "video_config": AutoConfig,
         "text_config": AutoConfig,
     }
     # Without backbones there is nothing to compare a config's values with.
@@ -66,6 +71,7 @@ class FaceLlavaConfig(PreTrainedConfig):
     # Any: __post_init__ turns what is given into a config, (height, width) lists and a dict.
     vision_config: Any = None
     text_config: Any = None
+    video_config: Any = None
     image_token_id: int = 0
     video_token_id: int = 1
     image_size: Any = None
@@ -73,6 +79,7 @@ class FaceLlavaConfig(PreTrainedConfig):
     n_prefix_tokens: Any = None
     vision_feature_layer: int = -1
     vision_feature_select: str = "default"
+    video_feature_select: str = "default"
     projector_type: str = "mlp2x_gelu"
     region_variant: str = "paper"
     region_heads: int = 8
@@ -87,6 +94,8 @@ class FaceLlavaConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         self.vision_config = _backbone_config(self.vision_config, "vision_config")
         self.text_config = _backbone_config(self.text_config, "text_config")
+        if self.video_config is not None:
+            self.video_config = _backbone_config(self.video_config, "video_config")
         self.tie_word_embeddings = bool(getattr(self.text_config, "tie_word_embeddings", False))
         self.calibration = dict(self.calibration or {})
         self._check_values()
@@ -106,6 +115,7 @@ class FaceLlavaConfig(PreTrainedConfig):
             ("region_variant", REGION_VARIANTS),
             ("projector_type", PROJECTOR_TYPES),
             ("vision_feature_select", FEATURE_SELECTIONS),
+            ("video_feature_select", FEATURE_SELECTIONS),
         ):
             if getattr(self, name) not in allowed:
                 raise BadModelInput(
@@ -134,6 +144,24 @@ class FaceLlavaConfig(PreTrainedConfig):
             len(self.landmark_mean) != N_LANDMARKS or any(len(p) != 2 for p in self.landmark_mean)
         ):
             raise BadModelInput(f"landmark_mean must hold {N_LANDMARKS} points of (x, y).")
+        if self.video_config is not None:
+            self._check_video()
+
+    def _check_video(self) -> None:
+        if getattr(self.video_config, "num_frames", None) is None:
+            raise BadModelInput(
+                f"A {self.video_config.model_type} config names no num_frames, so it cannot be "
+                "video_config; leave it out, and clips go through the image encoder."
+            )
+        for name in ("hidden_size", "image_size", "patch_size"):
+            photos, clips = (
+                getattr(config, name, None) for config in (self.vision_config, self.video_config)
+            )
+            if photos != clips:
+                raise BadModelInput(
+                    f"{name} is {photos} in vision_config and {clips} in video_config; "
+                    "both encoders share one projector and one grid, so make them equal."
+                )
 
     @property
     def hidden_size(self) -> int:
@@ -147,9 +175,23 @@ class FaceLlavaConfig(PreTrainedConfig):
 
     @property
     def tokens_per_frame(self) -> int:
-        """Placeholders that one photo or one frame of a clip takes in the language model."""
-        kept_prefix = self.n_prefix_tokens if self.vision_feature_select == "full" else 0
-        return self.n_patches + int(kept_prefix)
+        """Placeholders that one photo takes in the language model."""
+        return self._n_tokens(self.vision_feature_select)
+
+    @property
+    def tokens_per_clip_frame(self) -> int:
+        """Placeholders that one frame of a clip takes in the language model."""
+        if self.video_config is None:
+            return self.tokens_per_frame
+        return self._n_tokens(self.video_feature_select)
+
+    @property
+    def clip_frames(self) -> int | None:
+        """Frames that every clip must have; None where there is no encoder for clips."""
+        return None if self.video_config is None else int(self.video_config.num_frames)
+
+    def _n_tokens(self, selection: str) -> int:
+        return self.n_patches + (int(self.n_prefix_tokens) if selection == "full" else 0)
 
 
 def _backbone_config(given: dict[str, Any] | PreTrainedConfig | None, name: str) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from facellava.conversation import FaceItem, Message, frames_of
+from facellava.conversation import FaceItem, Message
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.probabilities import ScoredEnding, plan
 from facellava.processor import EncodedText, FaceLlavaProcessor
@@ -71,8 +71,9 @@ class LabelScorer:
             ids[mask == 1].tolist()
             for ids, mask in zip(encoded["input_ids"], encoded["attention_mask"], strict=True)
         ]
-        frames = [len(frames_of(item)) for item in items]
-        features = self.model.face_encoder.encode_pixels(encoded["pixel_values"]).split(frames)
+        frames = [len(self.processor.frames_of(item)) for item in items]
+        seen = self.model.encode_frames(encoded["input_ids"], encoded["pixel_values"])
+        features = seen.split(frames)
         landmarks = encoded["landmarks"].split(frames)
         for start in range(0, len(rows), ROWS):
             part = rows[start : start + ROWS]

@@ -6,6 +6,7 @@ Shapes: F frames in all, N image tokens per frame, D the language model's width,
 A batch's photos and clips lie one after the other in F, in the order in which their placeholders
 appear in `input_ids`, row by row: a photo is one frame, a clip of T frames is T frames. FaceEncoder
 is the part that the vLLM model shares; it handles frames one by one, so items can be encoded alone.
+Where the config names an encoder for clips, it handles whole clips.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ class FaceEncoder(nn.Module):
         super().__init__()
         self.config = config
         self.vision_tower = AutoModel.from_config(config.vision_config)
+        # Named only where it is: a checkpoint without one has no such weights.
+        if config.video_config is not None:
+            self.video_tower = AutoModel.from_config(config.video_config)
         self.mm_projector = _projector(config, _feature_width(self.vision_tower, config))
         self.region_attention = RegionAttention(config)
 
@@ -43,20 +47,49 @@ class FaceEncoder(nn.Module):
         Raises:
             BadModelInput: the pixels are not (F, 3, H, W) of the config's image_size.
         """
+        return self._look(self.vision_tower, pixel_values, self.config.vision_feature_select)
+
+    def encode_frames(self, pixel_values: Tensor, in_clip: Tensor) -> Tensor:
+        """Pixels of photos and clips (F, 3, H, W), each through its own tower, to features.
+
+        Args:
+            pixel_values: clips as whole clips, one after the other.
+            in_clip: bool (F), which frames are of clips.
+
+        Returns:
+            (F, N, tower width). Where photos and clips keep different prefix tokens, N is the
+            larger number, and the rows that the others lack are zeros before their tokens.
+
+        Raises:
+            BadModelInput: other shapes, or frames that are no whole clips.
+        """
+        if self.config.video_config is None or not in_clip.any():
+            return self.encode_pixels(pixel_values)
+        selection = self.config.video_feature_select
+        seen = {True: self._look(self.video_tower, pixel_values[in_clip], selection)}
+        if not in_clip.all():
+            seen[False] = self.encode_pixels(pixel_values[~in_clip])
+        n_tokens = max(features.shape[1] for features in seen.values())
+        together = seen[True].new_zeros(len(pixel_values), n_tokens, seen[True].shape[2])
+        for kind, features in seen.items():
+            together[in_clip == kind, n_tokens - features.shape[1] :] = features
+        return together
+
+    def _look(self, tower: nn.Module, pixel_values: Tensor, selection: str) -> Tensor:
         height, width = self.config.image_size
         if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != (3, height, width):
             raise BadModelInput(
                 f"pixel_values have shape {tuple(pixel_values.shape)}; "
                 f"allowed is (frames, 3, {height}, {width}), as the image processor gives them."
             )
-        dtype = next(self.vision_tower.parameters()).dtype
-        hidden_states = self.vision_tower(
+        dtype = next(tower.parameters()).dtype
+        hidden_states = tower(
             pixel_values.to(dtype), output_hidden_states=True, return_dict=True
         ).hidden_states
         features: Tensor = hidden_states[self.config.vision_feature_layer]
         if features.ndim == 4:
             return features.flatten(2).transpose(1, 2)
-        if self.config.vision_feature_select == "default":
+        if selection == "default":
             return features[:, self.config.n_prefix_tokens :]
         return features
 
@@ -67,7 +100,8 @@ class FaceEncoder(nn.Module):
             BadModelInput: no usable landmarks, or features of another shape.
         """
         landmarks = check_landmarks(landmarks, image_features.shape[0])
-        if image_features.ndim != 3 or image_features.shape[1] != self.config.tokens_per_frame:
+        allowed = {self.config.tokens_per_frame, self.config.tokens_per_clip_frame}
+        if image_features.ndim != 3 or image_features.shape[1] not in allowed:
             raise BadModelInput(
                 f"image_features have shape {tuple(image_features.shape)}; allowed is (frames, "
                 f"{self.config.tokens_per_frame}, width), as encode_pixels gives them."
@@ -176,8 +210,8 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             attention_mask: (B, L), 0 on padding.
             pixel_values: (F, 3, H, W), the batch's frames in the order of their placeholders.
             landmarks: (F, 68, 2) in [0, 1] of each frame's crop.
-            image_features: (F, N, tower width) from `face_encoder.encode_pixels`, instead of
-                pixel_values: training caches them.
+            image_features: (F, N, tower width) from `encode_frames`, instead of pixel_values:
+                training caches them.
             position_ids: (B, L), as in the language model.
             past_key_values: the language model's cache.
             inputs_embeds: (B, L, D) instead of input_ids, with the faces already inside.
@@ -194,8 +228,8 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             raise BadModelInput("Pass exactly one of input_ids and inputs_embeds.")
         if pixel_values is not None and image_features is not None:
             raise BadModelInput("Pass pixel_values or their cached image_features, not both.")
-        if pixel_values is not None:
-            image_features = self.face_encoder.encode_pixels(pixel_values)
+        if pixel_values is not None and input_ids is not None:
+            image_features = self.encode_frames(input_ids, pixel_values)
         if input_ids is not None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
             prefilled = past_key_values is not None and past_key_values.get_seq_length() > 0
@@ -203,7 +237,7 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 inputs_embeds = self._place_faces(
                     input_ids, inputs_embeds, image_features, landmarks
                 )
-        elif image_features is not None:
+        elif pixel_values is not None or image_features is not None:
             raise BadModelInput(
                 "inputs_embeds already hold the faces: pass no pixel_values or image_features "
                 "with them."
@@ -223,6 +257,45 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Where `input_ids` (B, L) hold a placeholder of a photo or a clip: bool (B, L)."""
         return (input_ids == self.config.image_token_id) | (input_ids == self.config.video_token_id)
 
+    def frames_in_clips(self, input_ids: Tensor) -> Tensor:
+        """For each frame whose placeholders `input_ids` (B, L) hold, if it is of a clip: bool (F).
+
+        Raises:
+            BadModelInput: placeholders that are no whole frames.
+        """
+        of_clip = input_ids[self.placeholder_mask(input_ids)] == self.config.video_token_id
+        runs, lengths = torch.unique_consecutive(of_clip, return_counts=True)
+        per_frame = torch.where(
+            runs, self.config.tokens_per_clip_frame, self.config.tokens_per_frame
+        )
+        if (lengths % per_frame).any():
+            raise BadModelInput(
+                f"The text holds {len(of_clip)} placeholders, which are no whole frames: a photo "
+                f"takes {self.config.tokens_per_frame} and a frame of a clip "
+                f"{self.config.tokens_per_clip_frame}; let the processor write them."
+            )
+        return runs.repeat_interleave(lengths // per_frame)
+
+    def encode_frames(self, input_ids: Tensor, pixel_values: Tensor) -> Tensor:
+        """What the towers see: pixels (F, 3, H, W) to features (F, N, tower width).
+
+        Args:
+            input_ids: (B, L), whose placeholders tell photos from clips.
+            pixel_values: the frames, in the order of their placeholders.
+
+        Raises:
+            BadModelInput: placeholders and frames do not match.
+        """
+        if self.config.video_config is None:
+            return self.face_encoder.encode_pixels(pixel_values)
+        in_clip = self.frames_in_clips(input_ids)
+        if len(in_clip) != len(pixel_values):
+            raise BadModelInput(
+                f"The text holds placeholders of {len(in_clip)} frame(s) and {len(pixel_values)} "
+                "are given; let the processor write them."
+            )
+        return self.face_encoder.encode_frames(pixel_values, in_clip)
+
     def _place_faces(
         self,
         input_ids: Tensor,
@@ -230,6 +303,8 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         image_features: Tensor | None,
         landmarks: Tensor | None,
     ) -> Tensor:
+        if self.config.video_config is not None:
+            return self._place_by_kind(input_ids, inputs_embeds, image_features, landmarks)
         mask = self.placeholder_mask(input_ids)
         n_placeholders = int(mask.sum())
         n_frames = 0 if image_features is None else image_features.shape[0]
@@ -246,6 +321,38 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return inputs_embeds.masked_scatter(
             mask.unsqueeze(-1), tokens.to(inputs_embeds.device, inputs_embeds.dtype)
         )
+
+    def _place_by_kind(
+        self,
+        input_ids: Tensor,
+        inputs_embeds: Tensor,
+        image_features: Tensor | None,
+        landmarks: Tensor | None,
+    ) -> Tensor:
+        """Photos and clips, which have encoders of their own and may differ in tokens a frame."""
+        in_clip = self.frames_in_clips(input_ids)
+        n_frames = 0 if image_features is None else image_features.shape[0]
+        if len(in_clip) != n_frames:
+            raise BadModelInput(
+                f"The text holds placeholders of {len(in_clip)} frame(s) and {n_frames} are given; "
+                "let the processor write them."
+            )
+        if image_features is None:
+            return inputs_embeds
+        points = check_landmarks(landmarks, n_frames)
+        for token_id, chosen, n_tokens in (
+            (self.config.image_token_id, ~in_clip, self.config.tokens_per_frame),
+            (self.config.video_token_id, in_clip, self.config.tokens_per_clip_frame),
+        ):
+            if chosen.any():
+                tokens = self.face_encoder(
+                    image_features[chosen, -n_tokens:], points[chosen]
+                ).tokens
+                inputs_embeds = inputs_embeds.masked_scatter(
+                    (input_ids == token_id).unsqueeze(-1),
+                    tokens.to(inputs_embeds.device, inputs_embeds.dtype),
+                )
+        return inputs_embeds
 
     def prepare_inputs_for_generation(
         self, input_ids: Tensor, is_first_iteration: bool | None = False, **kwargs: Any
@@ -269,7 +376,10 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Repeat each row's frames as a block, since a row may hold several."""
         frames = {name: model_kwargs.pop(name, None) for name in FRAME_INPUTS}
         if expand_size > 1 and input_ids is not None:
-            per_row = self.placeholder_mask(input_ids).sum(dim=1) // self.config.tokens_per_frame
+            photos = (input_ids == self.config.image_token_id).sum(dim=1)
+            clips = (input_ids == self.config.video_token_id).sum(dim=1)
+            per_row = photos // self.config.tokens_per_frame
+            per_row = per_row + clips // self.config.tokens_per_clip_frame
             frames = {
                 name: None if value is None else _repeat_blocks(value, per_row, expand_size)
                 for name, value in frames.items()

@@ -102,7 +102,9 @@ class FaceLlava:
         task: str | None = None,
         face: FaceChoice = "largest",
     ) -> list[Answer]:
-        """Ask about the persons of a clip, from CLIP_FRAMES frames spread over it.
+        """Ask about the persons of a clip, from frames spread over it.
+
+        As many as the model's encoder for clips wants; without one, CLIP_FRAMES.
 
         Args:
             clip: path or bytes of an MP4, WebM, AVI ... file.
@@ -117,7 +119,8 @@ class FaceLlava:
             BadMedia, NoFaceFound, UnknownTask, BadModelInput: as :meth:`ask`.
         """
         wording = canonical_question(question, task)
-        tracks = choose(track_faces(read_clip(clip, CLIP_FRAMES)), face)
+        frames = self.processor.clip_frames or CLIP_FRAMES
+        tracks = choose(track_faces(read_clip(clip, frames)), face)
         return self.ask_many([track.frames for track in tracks], [wording] * len(tracks))
 
     def ask_many(

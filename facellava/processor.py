@@ -22,6 +22,7 @@ from facellava.conversation import (
     CHAT_TEMPLATE,
     CHAT_TEMPLATE_TOKENS,
     PLACEHOLDERS,
+    FaceCrop,
     FaceItem,
     Message,
     check_items,
@@ -52,6 +53,9 @@ class FaceLlavaProcessor(ProcessorMixin):
         tokenizer: must hold `<image>` and `<video>` as special tokens.
         chat_template: Jinja; by default the tokenizer's own, and where it has none, CHAT_TEMPLATE.
         tokens_per_frame: the config's `tokens_per_frame`.
+        tokens_per_clip_frame: the config's; None for as many as a photo has.
+        clip_frames: the config's `clip_frames`: longer and shorter clips are sampled to so many
+            frames. None takes clips as they are.
 
     Raises:
         BadModelInput: the tokenizer lacks a special token that is needed.
@@ -63,6 +67,8 @@ class FaceLlavaProcessor(ProcessorMixin):
         tokenizer: PreTrainedTokenizerBase,
         chat_template: str | None = None,
         tokens_per_frame: int = 1,
+        tokens_per_clip_frame: int | None = None,
+        clip_frames: int | None = None,
     ) -> None:
         template = chat_template or tokenizer.chat_template or CHAT_TEMPLATE
         self._specials = {
@@ -81,6 +87,8 @@ class FaceLlavaProcessor(ProcessorMixin):
         # One template, whoever renders: vLLM asks the tokenizer.
         tokenizer.chat_template = template
         self.tokens_per_frame = int(tokens_per_frame)
+        self.tokens_per_clip_frame = int(tokens_per_clip_frame or tokens_per_frame)
+        self.clip_frames = clip_frames
         self.image_token = IMAGE_TOKEN
         self.video_token = VIDEO_TOKEN
         longest_first = sorted(self._specials, key=len, reverse=True)
@@ -163,9 +171,11 @@ class FaceLlavaProcessor(ProcessorMixin):
                 f"{len(frames)} are given; give one face or clip for each."
             )
         counts = iter(frames)
-        return PLACEHOLDERS.sub(
-            lambda found: found[0] * (next(counts) * self.tokens_per_frame), text
-        )
+        per_frame = {
+            IMAGE_TOKEN: self.tokens_per_frame,
+            VIDEO_TOKEN: self.tokens_per_clip_frame,
+        }
+        return PLACEHOLDERS.sub(lambda found: found[0] * (next(counts) * per_frame[found[0]]), text)
 
     def _assistant_spans(
         self, turns: list[dict[str, str]], text: str, frames: Sequence[int]
@@ -219,13 +229,28 @@ class FaceLlavaProcessor(ProcessorMixin):
             padded["labels"] = stack(labels, IGNORED_LABEL)
         return padded
 
+    def frames_of(self, item: FaceItem) -> Sequence[FaceCrop]:
+        """A photo's face as the only frame, or the frames of a clip that the model sees.
+
+        Sampled evenly as the published code does: first and last frame are among them, and frames
+        of a shorter clip repeat.
+
+        Raises:
+            BadModelInput: an empty clip.
+        """
+        frames = frames_of(item)
+        if self.clip_frames is None or not isinstance(item, Sequence):
+            return frames
+        chosen = np.linspace(0, len(frames) - 1, self.clip_frames, dtype=int)
+        return [frames[index] for index in chosen]
+
     def encode_faces(self, items: Sequence[FaceItem]) -> dict[str, torch.Tensor]:
         """Faces and clips to pixel_values (F, 3, H, W) and landmarks (F, 68, 2), both float32.
 
         Raises:
             BadModelInput: a crop or landmarks of a wrong shape or range, or an empty clip.
         """
-        faces = [face for item in items for face in frames_of(item)]
+        faces = [face for item in items for face in self.frames_of(item)]
         pixels = self.image_processor([face.crop for face in faces], return_tensors="pt")
         landmarks = [torch.from_numpy(np.array(face.landmarks, np.float32)) for face in faces]
         return {
@@ -257,7 +282,7 @@ class FaceLlavaProcessor(ProcessorMixin):
         """
         kinds = [item_kinds(messages) for messages in conversations]
         check_items([kind for row in kinds for kind in row], faces)
-        frames = iter([len(frames_of(item)) for item in faces])
+        frames = iter([len(self.frames_of(item)) for item in faces])
         rows = [
             self.encode_text(messages, [next(frames) for _ in row], training=training)
             for messages, row in zip(conversations, kinds, strict=True)
@@ -287,7 +312,7 @@ class FaceLlavaProcessor(ProcessorMixin):
         found = [PLACEHOLDERS.findall(prompt) for prompt in prompts]
         if text is not None:
             check_items([token.strip("<>") for row in found for token in row], items)
-        frames = iter([len(frames_of(item)) for item in items])
+        frames = iter([len(self.frames_of(item)) for item in items])
         rows = [
             EncodedText(self._ids(self._expand(prompt, [next(frames) for _ in row])))
             for prompt, row in zip(prompts, found, strict=True)

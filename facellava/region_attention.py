@@ -215,7 +215,6 @@ class RegionAttention(nn.Module):
         super().__init__()
         width = config.hidden_size
         self.grid = (config.image_grid[0], config.image_grid[1])
-        self.n_prefix = config.tokens_per_frame - config.n_patches
         self.landmark_std = config.landmark_std
         self.mean_shape = config.landmark_mean
         self.landmarks_projector = RegionLandmarkProjector(config.region_hidden, width)
@@ -240,7 +239,8 @@ class RegionAttention(nn.Module):
     def forward(self, tokens: Tensor, landmarks: Tensor) -> Enriched:
         """FRGCA: enrich image tokens (..., N, D) with landmarks (..., 68, 2).
 
-        N must be the grid's patches plus the prefix tokens that the config keeps.
+        N must be the grid's patches plus the prefix tokens that are kept.
         """
-        distances = region_distances(landmarks, self.grid, self.n_prefix)
+        n_prefix = tokens.shape[-2] - self.grid[0] * self.grid[1]
+        distances = region_distances(landmarks, self.grid, n_prefix)
         return self.landmarks_cross_attn(tokens, self.region_tokens(landmarks), distances)

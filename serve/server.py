@@ -43,6 +43,7 @@ from serve.engine_options import Backend, EngineOptions, check_vllm_options
 from serve.gateway import create_app
 from serve.library_engine import LibraryEngine
 from serve.settings import Settings
+from serve.vllm_plugin import check_clips_can_be_served
 
 KEY_VARIABLE: Final = "FACELLAVA_API_KEY"
 STOP_SECONDS: Final = 4.9  # after a signal; whatever still runs then is ended at once
@@ -116,6 +117,8 @@ def serve(
     with listen(settings.host, options.port) as listener:
         model = options.model or embedded_weights()
         processor, face_encoder = load_reading_parts(model, weights=settings.region_attention)
+        if options.engine == "vllm":
+            check_clips_can_be_served(face_encoder.config)
         engine_options = EngineOptions(
             model=model,
             model_name=options.model_name or model.resolve().name,

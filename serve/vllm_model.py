@@ -35,6 +35,7 @@ from serve.vllm_inputs import (
     FaceMultiModalProcessor,
     FaceProcessingInfo,
 )
+from serve.vllm_plugin import check_clips_can_be_served
 
 # How Llama, Mistral, Qwen and most others are fused in vLLM. Its quantisation asks the class, so
 # that this cannot wait until the LM is there.
@@ -75,6 +76,7 @@ class FaceLlavaForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsL
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__()
         config: FaceLlavaConfig = vllm_config.model_config.hf_config
+        check_clips_can_be_served(config)
         self.config = config
         placeholders = [config.image_token_id, config.video_token_id]
         self.configure_mm_token_handling(  # type: ignore[operator]

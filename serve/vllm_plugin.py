@@ -5,15 +5,33 @@ vLLM logs an error of a plugin and goes on without it; the model is then refused
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from facellava.errors import MissingBackend
+from facellava.errors import BadCheckpoint, MissingBackend
+
+if TYPE_CHECKING:
+    from facellava.config import FaceLlavaConfig
 
 ARCHITECTURE: Final = "FaceLlavaForConditionalGeneration"
 CLIP_LOADER: Final = "facellava"
 """What VLLM_VIDEO_LOADER_BACKEND must be for clips to be read."""
 VLLM_SERIES: Final = "0.32"
 """The plugin leans on internals of vLLM: tests/serve/test_vllm_hooks.py names them."""
+
+
+def check_clips_can_be_served(config: FaceLlavaConfig) -> None:
+    """Refuse checkpoints whose clips go through an encoder of their own.
+
+    The plugin encodes frames one by one, which such an encoder must not see.
+
+    Raises:
+        BadCheckpoint: it is one of those.
+    """
+    if config.video_config is not None:
+        raise BadCheckpoint(
+            "vLLM cannot serve this checkpoint yet, because its clips have an encoder of their own "
+            f"({config.video_config.model_type}); give --engine library, or use facellava ask."
+        )
 
 
 def register() -> None:

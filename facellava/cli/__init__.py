@@ -1,4 +1,4 @@
-"""The front door: `facellava ask | faces | serve | chat | build | train | eval | doctor | demo`.
+"""The front door: `facellava ask | serve | chat | build | train | eval | convert | doctor | ...`.
 
 Commands parse, call the public function that a Python user would call, and print. Answers go to
 stdout, progress and trouble to stderr. Exit code 1: an item failed. Exit code 2: wrong usage.
@@ -16,7 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from facellava import __version__
-from facellava.cli import asking, building, evaluating, serving, training
+from facellava.cli import asking, building, converting, evaluating, serving, training
 from facellava.cli.arguments import JsonFlag
 from facellava.errors import FacellavaError
 
@@ -32,6 +32,7 @@ app.command()(asking.faces)
 app.command(context_settings=serving.PASSED_ON)(serving.serve)
 app.command()(serving.chat)
 app.command()(serving.demo)
+app.command()(converting.convert)
 app.add_typer(building.app, name="build")
 app.add_typer(training.app, name="train")
 app.add_typer(evaluating.app, name="eval")

@@ -182,11 +182,11 @@ class RiggedModel:
 
     def __init__(self, processor: FaceLlavaProcessor, names: Sequence[str]) -> None:
         self.tokenizer, self.names = processor.tokenizer, list(names)
-        self.face_encoder = SimpleNamespace(
-            encode_pixels=lambda pixels: torch.zeros(len(pixels), 1, 1)
-        )
         self.size = len(self.tokenizer)
         self.opening = self.ids(f"{UNITS.title}:")
+
+    def encode_frames(self, input_ids: torch.Tensor, pixel_values: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(pixel_values), 1, 1)
 
     def ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
