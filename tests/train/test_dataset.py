@@ -42,7 +42,7 @@ def reader(run_corpus: Path, cache: Path, new_parts: Callable[[], Parts]) -> Rea
 
 
 def test_the_fixture_is_a_whole_corpus(run_corpus: Path) -> None:
-    assert validate(run_corpus) == {"faces": 20, "samples": 80}
+    assert validate(run_corpus) == {"faces": 12, "samples": 48}
 
 
 def test_every_kept_sample_is_read_with_its_own_face(reader: Reader, run_corpus: Path) -> None:
@@ -50,7 +50,7 @@ def test_every_kept_sample_is_read_with_its_own_face(reader: Reader, run_corpus:
     faces = {record.face_id: record for record in read_faces(run_corpus, "train")}
     samples = list(read_samples(run_corpus, "train"))
     rows = TrainingRows(reader, usable)
-    assert len(rows) == len(samples) == 56
+    assert len(rows) == len(samples) == 32
     tokenizer = reader.processor.tokenizer
     for number, sample in enumerate(samples):
         found = rows[number]
@@ -133,7 +133,7 @@ def test_a_bad_sample_stops_with_its_id_or_is_counted(
     with pytest.raises(BadSample, match="Sample mini-103-0 cannot be used: A frame of the corpus"):
         scan(broken, skip=False)
     usable = scan(broken, skip=True, workers=1)
-    assert len(usable.rows) == 52
+    assert len(usable.rows) == 28
     assert [line.split()[1] for line in usable.skipped] == [f"mini-103-{n}" for n in range(4)]
     usable.save(tmp_path / "usable.npz")
     again = Usable.load(tmp_path / "usable.npz")
@@ -147,8 +147,8 @@ def test_samples_over_the_limit_are_bad_and_none_is_cut(reader: Reader) -> None:
         scan(short, skip=False)
     usable = scan(short, skip=True)
     assert usable.lengths.max() <= 120
-    assert len(usable.rows) + len(usable.skipped) == 56
-    with pytest.raises(BadCorpus, match=r"no sample of split 'train' .* \(56 were skipped\)"):
+    assert len(usable.rows) + len(usable.skipped) == 32
+    with pytest.raises(BadCorpus, match=r"no sample of split 'train' .* \(32 were skipped\)"):
         scan(replace(reader, max_length=5), skip=True)
 
 
