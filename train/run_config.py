@@ -20,7 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
+import yaml  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from facellava.errors import BadSettings
@@ -196,12 +196,15 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
-def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(
+    source: str | Path, overrides: Sequence[str] = (), defaults: Sequence[str] = ()
+) -> RunConfig:
     """The settings of a run.
 
     Args:
         source: a TOML or YAML file, or a preset's name.
         overrides: "key=value" with dotted keys; values as in TOML, other text as it stands.
+        defaults: likewise, for what neither says.
 
     Raises:
         BadSettings: a file that cannot be read, an unknown key, or a value that cannot be used.
@@ -214,6 +217,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
                 f"There is no preset {preset!r}; use one of {', '.join(preset_names())}."
             )
         table = _merged(_read(str(preset)), table)
+    for default in defaults:
+        table = _merged(_override(default), table)
     for override in overrides:
         table = _merged(table, _override(override))
     _check_keys(table, RunConfig, "")

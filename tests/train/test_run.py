@@ -16,12 +16,15 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors import safe_open
+from typer.testing import CliRunner
 
 from facellava import checkpoint
+from facellava.cli import training
 from facellava.conversation import face_conversation
 from facellava.corpus import read_faces
 from facellava.errors import BadCheckpoint, BadCorpus, BadSettings, MissingBackend, TrainingStopped
 from facellava.model import FaceLlavaForConditionalGeneration
+from facellava.predictor import embedded_weights
 from facellava.processor import FaceLlavaProcessor
 from train import run_checks
 from train.merge import merge_adapter
@@ -282,6 +285,19 @@ def test_a_full_disk_keeps_the_checkpoints_before(
     assert [p.name for p in (config.out / "instruct").iterdir()] == ["checkpoint-2"]
     monkeypatch.setattr(RunTrainer, "_save_rng_state", real)
     assert train_run(config).is_dir()
+
+
+def test_the_command_trains_the_embedded_model(run_corpus: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "run.toml"
+    settings.write_text(f'preset = "nano-lora"\ncorpus = "{run_corpus}"\nworkers = 0\n')
+    out = tmp_path / "out"
+    words = ["run", str(settings), "--set", f"out={out}", "--set", "instruct.max_steps=2"]
+    outcome = CliRunner().invoke(training.app, words)
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.stdout == f"What was learned is in {out / 'adapter'}, and a report beside it\n"
+    assert "Stage instruct" in outcome.stderr
+    merged = merge_adapter(embedded_weights(), out / "adapter", tmp_path / "merged")
+    assert checkpoint.load(merged)
 
 
 def test_what_is_refused_before_anything_is_written(
