@@ -41,7 +41,7 @@ from train.model_card import write_model_card, write_training_data
 from train.nano import set_aside
 from train.run_checks import base_folder, check_machine, check_space
 from train.run_config import RunConfig, Stage
-from train.run_report import StageReport, write_report, write_whole
+from train.run_report import REPORT_FILE, StageReport, write_report, write_whole
 from train.run_trainer import last_whole_checkpoint, new_trainer
 from train.trainable import PartRow, make_trainable, trainable_table
 
@@ -79,19 +79,21 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
     check_machine(config)
     base = base_folder(config)
     set_seed(config.seed)
-    dtype = torch.bfloat16 if config.bf16 and config.tune == "lora" else torch.float32
-    model, processor = checkpoint.load(base, dtype=dtype)
+    model, processor = _loaded(config, base)
     note = _note(config, base)
     check_space(config, model)
     _open_folder(config, note)
+    learned = _result(config, config.stages[-1])
+    if learned.is_dir() and (config.out / REPORT_FILE).is_file():
+        return learned
     data = _data(config, processor)
     if config.start is not None:
-        model = _with_learned(model, base, config.start)
+        model = _with_learned(model, base, config.start, config)
     reports = []
     for stage in config.stages:
         result = _result(config, stage)
         if result.is_dir():
-            model = _learned(model, base, result)
+            model = _with_learned(model, base, result, config)
         else:
             model = _train_stage(config, stage, model, data, show)
             _store(model, data.processor, result, note, config)
@@ -99,10 +101,22 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
         reports.append(StageReport.read(config.out / stage, stage))
     answers = data.answers
     if answers is not None and not answers.last:
-        # The last evaluation was before a stop, or there was none.
-        answers(model.to("cpu").float())
+        # The last evaluation was before a stop.
+        answers(model.to("cuda" if torch.cuda.is_available() else "cpu"))
     write_report(config, reports, data.train.usable, answers.last if answers else [])
-    return _result(config, config.stages[-1])
+    return learned
+
+
+def _loaded(
+    config: RunConfig, folder: Path
+) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
+    """A checkpoint in the type that it is trained in."""
+    dtype = torch.bfloat16 if config.bf16 and config.tune == "lora" else torch.float32
+    model, processor = checkpoint.load(folder, dtype=dtype)
+    # Small, and what a stage learned of them must not be rounded before the next.
+    model.face_encoder.mm_projector.float()
+    model.face_encoder.region_attention.float()
+    return model, processor
 
 
 def _note(config: RunConfig, base: Path) -> dict[str, Any]:
@@ -199,6 +213,9 @@ def _train_stage(
         data.answers,
     )
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
+    if config.early_stopping is not None:
+        # The figures and answers of what is kept, which is the best and not the last.
+        trainer.evaluate()
     StageReport(stage, trainer.state.log_history, table).write(folder)
     return prepared
 
@@ -211,21 +228,15 @@ def _result(config: RunConfig, stage: Stage) -> Path:
 
 
 def _with_learned(
-    model: FaceLlavaForConditionalGeneration, base: Path, adapter: Path
+    model: FaceLlavaForConditionalGeneration, base: Path, learned: Path, config: RunConfig
 ) -> FaceLlavaForConditionalGeneration:
+    """The model with an adapter merged into it, or the checkpoint that was tuned as a whole."""
+    if (learned / "config.json").is_file():
+        return _loaded(config, learned)[0]
     merged: FaceLlavaForConditionalGeneration = adapted_model(
-        model, base, adapter
+        model, base, learned
     ).merge_and_unload()
     return merged
-
-
-def _learned(
-    model: FaceLlavaForConditionalGeneration, base: Path, result: Path
-) -> FaceLlavaForConditionalGeneration:
-    """The model with a finished stage's result."""
-    if (result / "config.json").is_file():
-        return checkpoint.load(result, dtype=next(model.parameters()).dtype)[0]
-    return _with_learned(model, base, result)
 
 
 def _store(

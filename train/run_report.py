@@ -18,6 +18,7 @@ from train.trainable import PartRow
 
 HISTORY_FILE: Final = "history.json"
 ANSWERS_SHOWN: Final = 12
+REPORT_FILE: Final = "report.json"
 CURVES: Final = "curves.svg"
 
 
@@ -74,8 +75,9 @@ def write_report(
         "answers": [asdict(answer) for answer in answers],
     }
     _draw(stages, config.out / CURVES)
-    write_whole(config.out / "report.json", json.dumps(_plain(body), indent=1, ensure_ascii=False))
     write_whole(config.out / "report.md", _markdown(config, stages, usable, answers))
+    # Last: a run that has it is finished.
+    write_whole(config.out / REPORT_FILE, json.dumps(_plain(body), indent=1, ensure_ascii=False))
 
 
 def _draw(stages: Sequence[StageReport], path: Path) -> None:

@@ -139,7 +139,9 @@ class RunTrainer(Trainer):
         """The loss on held-out samples, and the task metrics of answers to some of them."""
         figures: dict[str, float] = super().evaluate(*arguments, **more)
         if self.measure is not None:
-            with self.compute_loss_context_manager():
+            # Only the prepared model's own forward computes in bfloat16 by itself.
+            device = self.args.device.type
+            with torch.autocast(device, torch.bfloat16, enabled=self.args.bf16):
                 found = self.measure(self.base)
             self.log(found)
             figures |= found

@@ -137,10 +137,11 @@ def test_both_stages_into_one_adapter(
 
 
 def test_stage_regions_alone_starts_stage_instruct(configured: CommonSettings) -> None:
-    first = configured(stage="regions", out=configured().out / "first")
+    half = {"bf16": True, "eval_steps": 4, "eval_samples": 2, "eval_tokens": 4}
+    first = configured(stage="regions", out=configured().out / "first", **half)
     adapter = train_run(first)
-    second = configured(start=adapter, out=configured().out / "second")
-    both = configured(stage="all", out=configured().out / "both")
+    second = configured(start=adapter, out=configured().out / "second", **half)
+    both = configured(stage="all", out=configured().out / "both", **half)
     train_run(second)
     train_run(both)
     assert losses(second.out) == losses(both.out)
@@ -229,7 +230,10 @@ def test_a_finished_run_is_not_run_again_and_another_is_refused(
     config = configured()
     train_run(config)
     monkeypatch.setattr(RunTrainer, "train", None)
-    assert train_run(configured(workers=1)) == config.out / "adapter"
+    for lost in ("report.md", "report.json"):
+        (config.out / lost).unlink()
+        assert train_run(configured(workers=1)) == config.out / "adapter"
+    assert "| LoRA | " in (config.out / "report.md").read_text()
     with pytest.raises(BadCheckpoint, match="holds a run with another seed; give another out"):
         train_run(configured(seed=1))
 
