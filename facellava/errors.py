@@ -10,6 +10,8 @@ FacellavaError
 ├── BadSample (ValueError)           a row of a dataset or corpus that cannot be used
 ├── BadCorpus                        a corpus or dataset folder that cannot be read as a whole
 ├── BadCheckpoint                    a weights folder that cannot be loaded
+├── BadSettings (ValueError)         a settings file or --set that cannot be used
+├── TrainingStopped                  a training run that cannot go on; its checkpoints are kept
 ├── EndpointStopped                  a run of questions to an endpoint that cannot go on
 │   └── OutOfBudget                  the next question could cost more than is left
 └── MissingBackend                   a package or model file that is not installed
@@ -56,6 +58,14 @@ class BadCorpus(FacellavaError):
 
 class BadCheckpoint(FacellavaError):
     """A weights folder cannot be loaded."""
+
+
+class BadSettings(FacellavaError, ValueError):
+    """A settings file, or a setting given beside it, cannot be used."""
+
+
+class TrainingStopped(FacellavaError):
+    """A training run cannot go on. Its checkpoints are kept, and the same command goes on."""
 
 
 class MissingBackend(FacellavaError):

@@ -145,13 +145,14 @@ def _row(record: FaceRecord, resizer: FaceLlavaImageProcessor) -> dict[str, Any]
         "attributes": np.array(
             [int(attributes[name]) for name in ATTRIBUTES] if attributes else [ABSENT] * 40, np.int8
         ),
-        "units": _units(labels),
+        "units": coded_units(labels),
         "fake": np.int8(ABSENT if fake is None else int(fake == "fake")),
         "measured": np.array([np.nan if v is None else v for v in measured], np.float32),
     }
 
 
-def _units(labels: Mapping[str, Any]) -> NDArray[np.int8]:
+def coded_units(labels: Mapping[str, Any]) -> NDArray[np.int8]:
+    """(U,) of a face's labels: 1 active, 0 not, ABSENT where nobody looked."""
     active = labels.get("action_units", ())
     coded = labels.get("action_units_coded", UNITS if "action_units" in labels else ())
     return np.array([int(unit in active) if unit in coded else ABSENT for unit in UNITS], np.int8)

@@ -139,7 +139,16 @@ class VerdictLoss(nn.Module):
         self.colon = token(":")
 
     def forward(self, logits: Tensor, labels: Tensor, uncoded: Tensor) -> Tensor:
-        """The loss.
+        """The weighted mean over the tokens that are learned; arguments as of :meth:`summed`."""
+        return self.summed(logits, labels, uncoded) / self.weight_of(labels)
+
+    def weight_of(self, labels: Tensor) -> Tensor:
+        """Sum of the weights of the tokens that are learned, labels (B, L)."""
+        targets = labels[:, 1:]
+        return self.weights[targets[targets != IGNORED_LABEL]].sum()
+
+    def summed(self, logits: Tensor, labels: Tensor, uncoded: Tensor) -> Tensor:
+        """The weighted sum over the tokens that are learned.
 
         Args:
             logits: (B, L, V).
@@ -164,7 +173,7 @@ class VerdictLoss(nn.Module):
         if aged.any():
             soft = -(self.year_targets[years[aged]] * logs[aged][:, self.year_ids]).sum(dim=1)
             errors = errors.masked_scatter(aged, soft)
-        return (errors * weights).sum() / weights.sum()
+        return (errors * weights).sum()
 
 
 class LengthGroups(Sampler[int]):

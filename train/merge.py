@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from pathlib import Path
 
@@ -10,9 +12,13 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 
 from facellava import checkpoint
+from facellava.corpus import sha256
 from facellava.errors import BadCheckpoint
+from facellava.model import FaceLlavaForConditionalGeneration
 
 WEIGHTS_FILE = "adapter_model.safetensors"
+# What our own training writes beside PEFT's files.
+NOTE_FILE = "trained_on.json"
 
 
 def merge_adapter(base: Path, adapter: Path, out: Path) -> Path:
@@ -32,7 +38,31 @@ def merge_adapter(base: Path, adapter: Path, out: Path) -> Path:
     if out.resolve() == base.resolve():
         raise BadCheckpoint(f"{out} is the checkpoint that the adapter needs; choose another path.")
     model, processor = checkpoint.load(base)
+    adapted = adapted_model(model, base, adapter)
+    merged = adapted.merge_and_unload(safe_merge=True)
+    return checkpoint.save(merged, processor, out, dtype=_stored_type(base))
+
+
+def adapted_model(model: FaceLlavaForConditionalGeneration, base: Path, adapter: Path) -> PeftModel:
+    """The model with an adapter around it, after a check that the two belong together.
+
+    Args:
+        model: of the base.
+        base: the checkpoint folder that it was loaded from.
+        adapter: the folder of a PEFT adapter in safetensors.
+
+    Raises:
+        BadCheckpoint: the folder cannot be read, or is an adapter of another model.
+    """
     names = _tensor_names(adapter)
+    note = adapter / NOTE_FILE
+    if note.is_file():
+        trained_on = json.loads(note.read_text("utf-8")).get("base_sha256")
+        if trained_on != weights_digest(base):
+            raise BadCheckpoint(
+                f"{adapter} was trained on other weights than those in {base}; give the base that "
+                "its adapter_config.json names."
+            )
     try:
         with warnings.catch_warnings():
             # Missing weights are found below; PEFT only warns of them.
@@ -48,8 +78,15 @@ def merge_adapter(base: Path, adapter: Path, out: Path) -> Path:
             f"The weights in {adapter} are not those that its adapter_config.json describes; copy "
             "the folder anew."
         )
-    merged = adapted.merge_and_unload(safe_merge=True)
-    return checkpoint.save(merged, processor, out, dtype=_stored_type(base))
+    return adapted
+
+
+def weights_digest(folder: Path) -> str:
+    """One checksum of all weights of a checkpoint folder."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.glob("*.safetensors")):
+        digest.update(f"{file.name} {sha256(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def _tensor_names(adapter: Path) -> set[str]:

@@ -57,7 +57,7 @@ def model_card(name: str, manifest: Mapping[str, Any]) -> str:
     faces = manifest["counts"].get("faces", {})
     rows = [
         f"| {terms['title']} | {_trained(faces, source)} | {terms['licence']} | "
-        f"{terms['consent']} |"
+        f"{terms.get('consent', 'not said')} |"
         for source, terms in manifest["sources"].items()
     ]
     annotator = manifest["settings"].get("annotator") or "an endpoint; see the corpus's card"

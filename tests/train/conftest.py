@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,60 @@ def asked(number: int, record: FaceRecord) -> list[Sample]:
         )
         for place, (task, asked_question, answer, history, form) in enumerate(answers)
     ]
+
+
+@pytest.fixture(scope="session")
+def run_corpus(
+    tmp_path_factory: pytest.TempPathFactory,
+    portrait: tuple[NDArray[np.uint8], NDArray[np.float64]],
+) -> Path:
+    """A whole corpus that passes validation: 8 faces to train on, 4 to measure on, two clips."""
+    folder = tmp_path_factory.mktemp("corpus") / "whole"
+    files: dict[str, Any] = {}
+    counts: dict[str, Any] = {"faces": {"mini": {}}, "samples": {}}
+    for split, numbers in (("train", range(100, 108)), ("validation", range(200, 204))):
+        records = [
+            replace(clip_record(number, *portrait), split=split)
+            if number in (105, 203)
+            else replace(face_record(number, *portrait), split=split)
+            for number in numbers
+        ]
+        samples = [s for number, r in zip(numbers, records, strict=True) for s in asked(number, r)]
+        counts["faces"]["mini"][split] = len(records)
+        for sample in samples:
+            of_task = counts["samples"].setdefault(sample.task, {})
+            of_task[split] = of_task.get(split, 0) + 1
+        for table, rows in (("faces", records), ("samples", samples)):
+            path = folder / table / f"{split}-mini-00000.parquet"
+            written = {"rows": write_shard(path, rows, table), "sha256": sha256(path)}
+            files[f"{table}/{path.name}"] = written
+    manifest = {
+        "version": CORPUS_VERSION,
+        "settings": {},
+        "sources": {"mini": {"title": "Miniature", "licence": "public domain"}},
+        "counts": {table: dict(sorted(counts[table].items())) for table in counts},
+        "files": files,
+        "dropped": {},
+    }
+    (folder / "README.md").write_text("A miniature.")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def clip_record(
+    number: int, photo: NDArray[np.uint8], landmarks: NDArray[np.float64]
+) -> FaceRecord:
+    """A clip of three frames under the labels of face number so-and-so."""
+    rng = np.random.default_rng(number)
+    return record_of(
+        [varied(photo, landmarks, rng) for _ in range(3)],
+        face_id=f"mini-{number}",
+        source="mini",
+        split="train",
+        labels=labels_of(number),
+        licence="public domain",
+        origin="astronaut",
+    )
 
 
 @pytest.fixture(scope="session")

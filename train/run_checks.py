@@ -1,0 +1,87 @@
+"""What can be said about a run before an hour is spent on it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from facellava.errors import BadSettings, MissingBackend
+from facellava.model import FaceLlavaForConditionalGeneration
+from facellava.predictor import embedded_weights
+from train.run_config import EMBEDDED, RunConfig, Stage
+from train.trainable import learns, lora_layers, own_parameters
+
+GIB = 2**30
+# Of what learns: itself and two moments in float32.
+CHECKPOINT_BYTES = 12
+# The newest checkpoint is written before the one before it goes, and the result beside them.
+CHECKPOINTS = 2
+REPORTERS = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}
+
+
+def check_machine(config: RunConfig) -> None:
+    """Refuse what this machine cannot do.
+
+    Raises:
+        MissingBackend: the package that curves are reported to is not installed.
+        BadSettings: several GPUs and one process.
+    """
+    packages = REPORTERS.get(config.report_to, ())
+    if packages and not any(find_spec(package) for package in packages):
+        raise MissingBackend(
+            f'report_to is "{config.report_to}" and {packages[0]} is not installed: '
+            f"pip install {packages[0]}"
+        )
+    if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
+        raise BadSettings(
+            f"There are {torch.cuda.device_count()} GPUs: start the command with `accelerate "
+            "launch -m facellava train run ...`, or choose one with CUDA_VISIBLE_DEVICES=0."
+        )
+
+
+def base_folder(config: RunConfig) -> Path:
+    """The folder of the base checkpoint."""
+    return embedded_weights() if config.base == EMBEDDED else Path(config.base)
+
+
+def learned_count(model: FaceLlavaForConditionalGeneration, config: RunConfig, stage: Stage) -> int:
+    """How many numbers learn in a stage; the model may be without weights.
+
+    Raises:
+        BadSettings: the language model has no layer that LoRA should change.
+    """
+    count = sum(p.numel() for name, p in own_parameters(model) if learns(name, config, stage))
+    if stage == "instruct" and config.tune == "lora":
+        chosen = lora_layers(model, config.lora)
+        count += sum(
+            config.lora.r * (layer.in_features + layer.out_features)
+            for name, layer in model.named_modules()
+            if isinstance(layer, torch.nn.Linear) and re.fullmatch(chosen, name)
+        )
+    return count
+
+
+def check_space(config: RunConfig, model: FaceLlavaForConditionalGeneration) -> None:
+    """Refuse a run whose tables and checkpoints would not fit on the disk.
+
+    Raises:
+        BadSettings: too little is free, or `out` lies in no folder that can be reached.
+    """
+    above = config.out.resolve()
+    while not above.exists():
+        above = above.parent
+    most = max(learned_count(model, config, stage) for stage in config.stages)
+    needed = CHECKPOINTS * CHECKPOINT_BYTES * most
+    tables = sum(file.stat().st_size for file in config.corpus.glob("*/*.parquet"))
+    needed += 0 if (config.out / "tables").exists() else tables
+    free = shutil.disk_usage(above).free
+    if free < needed:
+        raise BadSettings(
+            f"The run needs about {needed / GIB:.1f} GiB in '{config.out}' and {free / GIB:.1f} "
+            "GiB are free; free some, or give another out folder."
+        )
