@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_builders.face_records import face_records
-from data_builders.self_blend import self_blend
+from facellava.faces.self_blend import self_blend
 from data_builders.shard import BLENDED, generator
 from facellava.corpus import FaceRecord
 from facellava.errors import BadCorpus, BadSample

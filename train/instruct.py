@@ -202,7 +202,7 @@ class InstructionTrainer(Trainer):
 
     def __init__(self, *, processor: FaceLlavaProcessor, **settings: Any) -> None:
         super().__init__(**settings)
-        self.verdict_loss = VerdictLoss(processor.tokenizer)
+        self.verdict_loss = VerdictLoss(processor.tokenizer).to(self.args.device)
 
     def compute_loss(
         self,
@@ -265,7 +265,7 @@ def train_instructions(
             # Below 1: a share of all steps.
             warmup_steps=0.03,
             max_grad_norm=1.0,
-            use_cpu=True,
+            use_cpu=not torch.cuda.is_available(),
             bf16=True,
             save_strategy="steps",
             save_steps=save_steps,
