@@ -29,7 +29,7 @@ from facellava.tasks import TASKS
 from train.face_arrays import ABSENT, UNITS
 from train.features import FeatureCache
 from train.tokenizer import verdict_words
-from train.trainer_runs import last_checkpoint, log_quietly
+from train.trainer_runs import last_checkpoint, loader_workers, log_quietly
 
 VERDICT_WEIGHT = 3.0
 AGE_SPREAD_YEARS = 2.5
@@ -266,6 +266,7 @@ def train_instructions(
             warmup_steps=0.03,
             max_grad_norm=1.0,
             use_cpu=not torch.cuda.is_available(),
+            dataloader_num_workers=loader_workers(),
             bf16=True,
             save_strategy="steps",
             save_steps=save_steps,

@@ -23,7 +23,7 @@ from train.face_arrays import FaceArrays
 from train.face_batches import LABELS
 from train.features import FeatureCache
 from train.heads import FaceHeads, expression_targets, figures, losses
-from train.trainer_runs import last_checkpoint, log_quietly
+from train.trainer_runs import last_checkpoint, loader_workers, log_quietly
 
 
 class RegionStage(nn.Module):
@@ -105,6 +105,7 @@ def train_regions(
             warmup_steps=0.05,
             max_grad_norm=1.0,
             use_cpu=not torch.cuda.is_available(),
+            dataloader_num_workers=loader_workers(),
             bf16=True,
             eval_strategy="epoch",
             save_strategy="epoch",
