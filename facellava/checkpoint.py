@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForImageTextToText,
     AutoProcessor,
+    BitsAndBytesConfig,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
@@ -219,6 +220,7 @@ def load(
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
+    quantise: Callable[[FaceLlavaConfig], BitsAndBytesConfig] | None = None,
 ) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
     """Model (in eval mode) and processor of a checkpoint folder; never from the network.
 
@@ -226,6 +228,8 @@ def load(
         path: the folder.
         dtype: of the loaded weights, whatever they are stored in; float32 on a CPU.
         device: where the model goes.
+        quantise: how some of its layers are quantised, each as it is read, so that the whole is
+            never in memory unquantised.
 
     Raises:
         BadCheckpoint: no such folder, another model's, no safetensors, damaged or missing files.
@@ -239,6 +243,8 @@ def load(
                 folder,
                 config=config,
                 dtype=dtype,
+                quantization_config=quantise(config) if quantise else None,
+                device_map={"": device} if quantise else None,
                 use_safetensors=True,
                 local_files_only=True,
                 # Reported below, in one sentence.

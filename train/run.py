@@ -21,6 +21,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ from train.held_out import HeldOutAnswers, choose
 from train.merge import NOTE_FILE, adapted_model, weights_digest
 from train.model_card import write_model_card, write_training_data
 from train.nano import set_aside
-from train.run_checks import base_folder, check_machine, check_space
+from train.quantise import keep_layout, nf4
+from train.run_checks import base_folder, check_machine, check_space, training_device
 from train.run_config import RunConfig, Stage
 from train.run_report import REPORT_FILE, StageReport, write_report, write_whole
 from train.run_trainer import last_whole_checkpoint, new_trainer
@@ -79,6 +81,7 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
     check_machine(config)
     base = base_folder(config)
     set_seed(config.seed)
+    model: FaceLlavaForConditionalGeneration | PeftModel
     model, processor = _loaded(config, base)
     note = _note(config, base)
     check_space(config, model)
@@ -92,12 +95,12 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
     reports = []
     for stage in config.stages:
         result = _result(config, stage)
+        before = model.merge_and_unload() if isinstance(model, PeftModel) else model
         if result.is_dir():
-            model = _with_learned(model, base, result, config)
+            model = _with_learned(before, base, result, config)
         else:
-            model = _train_stage(config, stage, model, data, show)
+            model = _train_stage(config, stage, before, data, show)
             _store(model, data.processor, result, note, config)
-            model = model.merge_and_unload() if isinstance(model, PeftModel) else model
         reports.append(StageReport.read(config.out / stage, stage))
     answers = data.answers
     if answers is not None and not answers.last:
@@ -112,7 +115,13 @@ def _loaded(
 ) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
     """A checkpoint in the type that it is trained in."""
     dtype = torch.bfloat16 if config.bf16 and config.tune == "lora" else torch.float32
-    model, processor = checkpoint.load(folder, dtype=dtype)
+    if config.quantise == "nf4":
+        model, processor = checkpoint.load(
+            folder, dtype=dtype, device=training_device(), quantise=partial(nf4, compute=dtype)
+        )
+        keep_layout(model)
+    else:
+        model, processor = checkpoint.load(folder, dtype=dtype)
     # Small, and what a stage learned of them must not be rounded before the next.
     model.face_encoder.mm_projector.float()
     model.face_encoder.region_attention.float()
@@ -229,14 +238,11 @@ def _result(config: RunConfig, stage: Stage) -> Path:
 
 def _with_learned(
     model: FaceLlavaForConditionalGeneration, base: Path, learned: Path, config: RunConfig
-) -> FaceLlavaForConditionalGeneration:
-    """The model with an adapter merged into it, or the checkpoint that was tuned as a whole."""
+) -> FaceLlavaForConditionalGeneration | PeftModel:
+    """The model with an adapter around it, or the checkpoint that was tuned as a whole."""
     if (learned / "config.json").is_file():
         return _loaded(config, learned)[0]
-    merged: FaceLlavaForConditionalGeneration = adapted_model(
-        model, base, learned
-    ).merge_and_unload()
-    return merged
+    return adapted_model(model, base, learned)
 
 
 def _store(

@@ -13,6 +13,7 @@ import torch
 from facellava.errors import BadSettings, MissingBackend
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.predictor import embedded_weights
+from train.quantise import check_nf4
 from train.run_config import EMBEDDED, RunConfig, Stage
 from train.trainable import learns, lora_layers, own_parameters
 
@@ -29,7 +30,7 @@ def check_machine(config: RunConfig) -> None:
 
     Raises:
         MissingBackend: the package that curves are reported to is not installed.
-        BadSettings: several GPUs and one process.
+        BadSettings: several GPUs and one process, or no 4-bit kernels.
     """
     packages = REPORTERS.get(config.report_to, ())
     if packages and not any(find_spec(package) for package in packages):
@@ -42,6 +43,15 @@ def check_machine(config: RunConfig) -> None:
             f"There are {torch.cuda.device_count()} GPUs: start the command with `accelerate "
             "launch -m facellava train run ...`, or choose one with CUDA_VISIBLE_DEVICES=0."
         )
+    if config.quantise == "nf4":
+        check_nf4(training_device())
+
+
+def training_device() -> torch.device:
+    """Where this process trains."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cpu")
 
 
 def base_folder(config: RunConfig) -> Path:

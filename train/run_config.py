@@ -106,6 +106,8 @@ class RunConfig(_Strict):
         stage: "regions" teaches FRLP and FRGCA alone, "instruct" those, the projector and the
             language model, "all" one after the other.
         tune: what stage "instruct" changes of the language model: a LoRA adapter, or all of it.
+        quantise: "nf4" keeps the frozen language model in 4 bits (QLoRA); the adapter is of the
+            base as it is on disk.
         lora_only: the adapter holds LoRA on the language model and nothing else, so that a server
             can switch it per request.
         start: an adapter of the same base (stage "regions"'s, say) from which the run starts.
@@ -137,6 +139,7 @@ class RunConfig(_Strict):
     out: Path
     stage: Literal["regions", "instruct", "all"] = "instruct"
     tune: Literal["lora", "full"] = "lora"
+    quantise: Literal["none", "nf4"] = "none"
     lora_only: bool = False
     start: Path | None = None
     regions: StageSettings = StageSettings()
@@ -165,6 +168,11 @@ class RunConfig(_Strict):
         if self.lora_only and (self.stage != "instruct" or self.tune != "lora"):
             raise ValueError(
                 'lora_only leaves FRLP and FRGCA as they are: it goes with stage = "instruct" and '
+                'tune = "lora"'
+            )
+        if self.quantise != "none" and self.tune == "full":
+            raise ValueError(
+                f'quantise = "{self.quantise}" freezes the language model in 4 bits: it goes with '
                 'tune = "lora"'
             )
         if self.save_steps % self.log_steps:

@@ -18,6 +18,7 @@ from torch import nn
 
 from facellava.errors import BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
+from train.quantise import size_of
 from train.run_config import LoraSettings, RunConfig, Stage
 
 REGION_MODULE: Final = "region_attention"
@@ -163,8 +164,8 @@ def trainable_table(model: nn.Module) -> list[PartRow]:
     totals = {part: [0, 0] for part in PARTS}
     for name, parameter in own_parameters(model):
         row = totals[part_of(name)]
-        row[0] += parameter.numel()
-        row[1] += parameter.numel() * parameter.requires_grad
+        row[0] += size_of(parameter)
+        row[1] += size_of(parameter) * parameter.requires_grad
     rows = [PartRow(part, *counts) for part, counts in totals.items() if counts[0]]
     whole = PartRow("all", sum(r.parameters for r in rows), sum(r.trainable for r in rows))
     return [*rows, whole]
