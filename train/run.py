@@ -39,6 +39,7 @@ from train.held_out import HeldOutAnswers, choose
 from train.merge import NOTE_FILE, adapted_model, weights_digest
 from train.model_card import write_model_card, write_training_data
 from train.nano import set_aside
+from train.packing import PackingCollator, check_apart
 from train.run_checks import base_folder, check_machine, check_space
 from train.run_config import RunConfig, Stage
 from train.run_report import REPORT_FILE, StageReport, write_report, write_whole
@@ -82,6 +83,8 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
     model, processor = _loaded(config, base)
     note = _note(config, base)
     check_space(config, model)
+    if config.packing:
+        check_apart(model)
     _open_folder(config, note)
     learned = _result(config, config.stages[-1])
     if learned.is_dir() and (config.out / REPORT_FILE).is_file():
@@ -207,7 +210,7 @@ def _train_stage(
         config,
         stage,
         folder,
-        Collator(data.processor),
+        (PackingCollator if config.packing else Collator)(data.processor),
         data.train,
         data.held_out,
         data.answers,
