@@ -10,42 +10,19 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
-from facellava.errors import BadSettings
-from facellava.model import FaceLlavaForConditionalGeneration
-from facellava.processor import IGNORED_LABEL
-from train.dataset import Collator, Encoded, TrainingRows
+from facellava.processor import IGNORED_LABEL, EncodedText
 
 logger = logging.getLogger(__name__)
 
 Places = tuple[int, ...]
-"""Which samples a row holds: their places in TrainingRows."""
-
-
-@dataclass(frozen=True)
-class PackedRows(Dataset[list[Encoded]]):
-    """The usable samples, several at once.
-
-    Attributes:
-        rows: the samples.
-        length: most tokens of a packed row, no fewer than the longest sample has.
-    """
-
-    rows: TrainingRows
-    length: int
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, places: Places) -> list[Encoded]:
-        return [self.rows[place] for place in places]
+"""Which samples a row holds: their numbers."""
 
 
 class PackingPlan(Sampler[Places]):
@@ -126,60 +103,14 @@ def best_fit(lengths: NDArray[np.int32], capacity: int, seed: int) -> list[list[
     return rows
 
 
-class PackingCollator(Collator):
-    """A packed row to the model's tensors: no padding, no attention mask, (1, L) each.
-
-    Frames and landmarks are in order of their samples, and so are their placeholders. `uncoded` is
-    (1, L, U), each token's sample's. Samples that come unpacked, as held-out ones do, are padded.
-    """
-
-    def __call__(
-        self, samples: Sequence[Encoded] | Sequence[list[Encoded]]
-    ) -> dict[str, torch.Tensor]:
-        first = samples[0]
-        if isinstance(first, Encoded):
-            return super().__call__(samples)
-        lengths = [len(sample.text.input_ids) for sample in first]
-        ends = np.cumsum([0, *lengths])
-        labels = torch.tensor([label for sample in first for label in sample.text.labels or ()])
-        # Nothing is before a sample's first token from which it could be foretold.
-        labels[torch.from_numpy(ends[:-1])] = IGNORED_LABEL
-        uncoded = np.stack([sample.uncoded for sample in first]).repeat(lengths, axis=0)
-        return {
-            "input_ids": torch.tensor([[i for sample in first for i in sample.text.input_ids]]),
-            "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
-            "labels": labels[None],
-            **self.processor.encode_faces([sample.item for sample in first]),
-            "uncoded": torch.from_numpy(uncoded)[None],
-        }
-
-
-def check_apart(model: FaceLlavaForConditionalGeneration) -> None:
-    """Refuse a language model in which a packed sample sees the one before it.
-
-    Raises:
-        BadSettings: it is one.
-    """
-    language = model.language_model
-    made_up = torch.randn(3, 4, model.config.hidden_size)
-    first, other, second = made_up.to(language.device, language.dtype)
-    positions = torch.arange(4, device=language.device).repeat(2)[None]
-
-    def last_logits(before: Tensor) -> Tensor:
-        row = torch.cat([before, second])[None]
-        found: Tensor = language(
-            inputs_embeds=row, position_ids=positions, use_cache=False, logits_to_keep=4
-        ).logits
-        return found
-
-    try:
-        with torch.inference_mode():
-            apart = torch.equal(last_logits(first), last_logits(other))
-    except (TypeError, ValueError):
-        # It takes no position ids, or no embeddings.
-        apart = False
-    if not apart:
-        raise BadSettings(
-            f"In a language model of type {model.config.text_config.model_type} packed samples "
-            "would see each other: set packing to false."
-        )
+def packed_text(texts: Sequence[EncodedText]) -> dict[str, Tensor]:
+    """Samples behind each other: input_ids, position_ids and labels, (1, L) each."""
+    starts = np.cumsum([0, *(len(text.input_ids) for text in texts[:-1])])
+    labels = torch.tensor([label for text in texts for label in text.labels or ()])
+    # What is before a sample's first token is another sample.
+    labels[torch.from_numpy(starts)] = IGNORED_LABEL
+    return {
+        "input_ids": torch.tensor([[token for text in texts for token in text.input_ids]]),
+        "position_ids": torch.cat([torch.arange(len(text.input_ids)) for text in texts])[None],
+        "labels": labels[None],
+    }

@@ -39,8 +39,8 @@ from train.held_out import HeldOutAnswers, choose
 from train.merge import NOTE_FILE, adapted_model, weights_digest
 from train.model_card import write_model_card, write_training_data
 from train.nano import set_aside
-from train.packing import PackingCollator, check_apart
-from train.run_checks import base_folder, check_machine, check_space
+from train.packed_rows import PackingCollator
+from train.run_checks import base_folder, check_apart, check_machine, check_space
 from train.run_config import RunConfig, Stage
 from train.run_report import REPORT_FILE, StageReport, write_report, write_whole
 from train.run_trainer import last_whole_checkpoint, new_trainer

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.data import Sampler
 from transformers import (
     EarlyStoppingCallback,
@@ -24,10 +23,11 @@ from transformers import (
 
 from facellava.errors import BadSettings, TrainingStopped
 from facellava.model import FaceLlavaForConditionalGeneration
-from facellava.processor import IGNORED_LABEL
 from train.dataset import Collator, ModalityLengthGroups, TrainingRows
 from train.instruct import VerdictLoss
-from train.packing import PackedRows, PackingPlan
+from train.packed_rows import PackedRows
+from train.packing import PackingPlan
+from train.plain_loss import PlainLoss, learned_places
 from train.run_config import RunConfig, Stage
 from train.tokenizer import verdict_words
 from train.trainer_runs import log_quietly
@@ -41,34 +41,6 @@ OPTIMISERS: Final[dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]]]
     "sgd": (torch.optim.SGD, {"momentum": 0.9}),
 }
 Measure = Callable[[FaceLlavaForConditionalGeneration], dict[str, float]]
-
-
-class PlainLoss(nn.Module):
-    """Cross-entropy on the tokens that are learned, for tokenizers without label tokens."""
-
-    def weight_of(self, labels: Tensor) -> Tensor:
-        """How many tokens are learned, labels (B, L)."""
-        return (labels[:, 1:] != IGNORED_LABEL).sum()
-
-    def summed(self, logits: Tensor, labels: Tensor, uncoded: Tensor) -> Tensor:
-        """Sum over the tokens that are learned: logits (B, L, V), labels (B, L)."""
-        return functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(),
-            labels[:, 1:].flatten(),
-            ignore_index=IGNORED_LABEL,
-            reduction="sum",
-        )
-
-
-def learned_places(labels: Tensor) -> Tensor:
-    """Where logits are needed: tokens that some row learns, and those before them.
-
-    Only there, since images and questions teach nothing themselves. What is left of labels (B, L)
-    at these places has the same pairs of a token and a learned token behind it.
-    """
-    learned = (labels[:, 1:] != IGNORED_LABEL).any(dim=0)
-    needed = functional.pad(learned, (1, 0)) | functional.pad(learned, (0, 1))
-    return needed.nonzero()[:, 0]
 
 
 def answer_loss(tokenizer: PreTrainedTokenizerBase, wanted: str) -> VerdictLoss | PlainLoss:
