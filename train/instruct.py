@@ -153,15 +153,16 @@ class VerdictLoss(nn.Module):
         Args:
             logits: (B, L, V).
             labels: (B, L) with -100 where there is no loss.
-            uncoded: (B, U) bool, units that nobody coded for the row's face.
+            uncoded: (B, U) bool, units that nobody coded for the row's face; (B, L, U), for each
+                token's face, where a row is packed.
         """
         learned = labels[:, 1:] != IGNORED_LABEL
         scores = logits[:, :-1][learned].float()
         targets = labels[:, 1:][learned]
         # A unit that nobody looked for is neither right nor wrong: it is no choice at all, unless
         # the text itself speaks of it.
-        row = torch.arange(len(labels), device=labels.device)[:, None].expand_as(learned)[learned]
-        unknown = uncoded[row] & (self.unit_ids != targets[:, None])
+        of_token = uncoded if uncoded.ndim == 3 else uncoded[:, None].expand(*labels.shape, -1)
+        unknown = of_token[:, 1:][learned] & (self.unit_ids != targets[:, None])
         scores[:, self.unit_ids] = scores[:, self.unit_ids].masked_fill(unknown, -torch.inf)
         # Only behind "Age:" is a number an age; elsewhere (" 5 o'clock shadow") it is a word.
         behind_colon = labels[:, :-1][learned] == self.colon

@@ -40,8 +40,15 @@ from train.held_out import HeldOutAnswers, choose
 from train.merge import NOTE_FILE, adapted_model, weights_digest
 from train.model_card import write_model_card, write_training_data
 from train.nano import set_aside
+from train.packed_rows import PackingCollator
 from train.quantise import keep_layout, nf4
-from train.run_checks import base_folder, check_machine, check_space, training_device
+from train.run_checks import (
+    base_folder,
+    check_apart,
+    check_machine,
+    check_space,
+    training_device,
+)
 from train.run_config import RunConfig, Stage
 from train.run_report import REPORT_FILE, StageReport, write_report, write_whole
 from train.run_trainer import last_whole_checkpoint, new_trainer
@@ -85,6 +92,8 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
     model, processor = _loaded(config, base)
     note = _note(config, base)
     check_space(config, model)
+    if config.packing:
+        check_apart(model)
     _open_folder(config, note)
     learned = _result(config, config.stages[-1])
     if learned.is_dir() and (config.out / REPORT_FILE).is_file():
@@ -216,7 +225,7 @@ def _train_stage(
         config,
         stage,
         folder,
-        Collator(data.processor),
+        (PackingCollator if config.packing else Collator)(data.processor),
         data.train,
         data.held_out,
         data.answers,

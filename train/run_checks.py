@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from facellava.errors import BadSettings, MissingBackend
 from facellava.model import FaceLlavaForConditionalGeneration
@@ -94,4 +95,35 @@ def check_space(config: RunConfig, model: FaceLlavaForConditionalGeneration) -> 
         raise BadSettings(
             f"The run needs about {needed / GIB:.1f} GiB in '{config.out}' and {free / GIB:.1f} "
             "GiB are free; free some, or give another out folder."
+        )
+
+
+def check_apart(model: FaceLlavaForConditionalGeneration) -> None:
+    """Refuse a language model in which a packed sample sees the one before it.
+
+    Raises:
+        BadSettings: it is one.
+    """
+    language = model.language_model
+    made_up = torch.randn(3, 4, model.config.hidden_size)
+    first, other, second = made_up.to(language.device, language.dtype)
+    positions = torch.arange(4, device=language.device).repeat(2)[None]
+
+    def last_logits(before: Tensor) -> Tensor:
+        row = torch.cat([before, second])[None]
+        found: Tensor = language(
+            inputs_embeds=row, position_ids=positions, use_cache=False, logits_to_keep=4
+        ).logits
+        return found
+
+    try:
+        with torch.inference_mode():
+            apart = torch.equal(last_logits(first), last_logits(other))
+    except (TypeError, ValueError):
+        # It takes no position ids, or no embeddings.
+        apart = False
+    if not apart:
+        raise BadSettings(
+            f"In a language model of type {model.config.text_config.model_type} packed samples "
+            "would see each other: set packing to false."
         )

@@ -43,7 +43,8 @@ class StageSettings(_Strict):
 
     Attributes:
         learning_rate: the highest.
-        batch: samples of one forward pass on one device.
+        batch: samples of one forward pass on one device; with packing it is read for held-out
+            samples only.
         accumulation: forward passes of one step.
         epochs: passes over the corpus; not read where max_steps is given.
         max_steps: steps in all.
@@ -119,6 +120,9 @@ class RunConfig(_Strict):
         bf16: forward and backward passes in bfloat16; what learns is kept in float32.
         gradient_checkpointing: recompute activations instead of keeping them.
         max_length: longest sample in tokens, image tokens included. Longer ones are bad samples.
+        packing: put several samples into one row, none of which sees another: a forward pass is one
+            row without padding, in training.
+        packed_length: most tokens of such a row; without it, max_length.
         clip_frames: frames taken of a clip, spread evenly.
         bad_samples: stop at the first sample that cannot be used, or skip and count such samples.
         aside_share: share of the training split's people kept out of training, to measure on.
@@ -149,6 +153,8 @@ class RunConfig(_Strict):
     bf16: bool = False
     gradient_checkpointing: bool = False
     max_length: Count = 2048
+    packing: bool = False
+    packed_length: Count | None = None
     clip_frames: Count = 8
     bad_samples: Literal["stop", "skip"] = "stop"
     aside_share: Share = 0.0
@@ -175,6 +181,11 @@ class RunConfig(_Strict):
                 f'quantise = "{self.quantise}" freezes the language model in 4 bits: it goes with '
                 'tune = "lora"'
             )
+        if self.packed_length is not None and self.packed_length < self.max_length:
+            raise ValueError(
+                f"packed_length is {self.packed_length} and max_length {self.max_length}; make it "
+                "as large, so that every sample fits into a row"
+            )
         if self.save_steps % self.log_steps:
             raise ValueError(
                 f"save_steps is {self.save_steps}; make it a multiple of log_steps "
@@ -193,6 +204,11 @@ class RunConfig(_Strict):
     def stages(self) -> tuple[Stage, ...]:
         """The stages that run, in order."""
         return STAGES if self.stage == "all" else (self.stage,)
+
+    @property
+    def row_length(self) -> int:
+        """Most tokens of a packed row."""
+        return self.packed_length or self.max_length
 
     def of_stage(self, stage: Stage) -> StageSettings:
         """How that stage learns."""

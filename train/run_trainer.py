@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.data import Sampler
 from transformers import (
     EarlyStoppingCallback,
@@ -24,9 +23,11 @@ from transformers import (
 
 from facellava.errors import BadSettings, TrainingStopped
 from facellava.model import FaceLlavaForConditionalGeneration
-from facellava.processor import IGNORED_LABEL
 from train.dataset import Collator, ModalityLengthGroups, TrainingRows
 from train.instruct import VerdictLoss
+from train.packed_rows import PackedRows
+from train.packing import PackingPlan
+from train.plain_loss import PlainLoss, learned_places
 from train.run_config import RunConfig, Stage
 from train.tokenizer import verdict_words
 from train.trainer_runs import log_quietly
@@ -40,23 +41,6 @@ OPTIMISERS: Final[dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]]]
     "sgd": (torch.optim.SGD, {"momentum": 0.9}),
 }
 Measure = Callable[[FaceLlavaForConditionalGeneration], dict[str, float]]
-
-
-class PlainLoss(nn.Module):
-    """Cross-entropy on the tokens that are learned, for tokenizers without label tokens."""
-
-    def weight_of(self, labels: Tensor) -> Tensor:
-        """How many tokens are learned, labels (B, L)."""
-        return (labels[:, 1:] != IGNORED_LABEL).sum()
-
-    def summed(self, logits: Tensor, labels: Tensor, uncoded: Tensor) -> Tensor:
-        """Sum over the tokens that are learned: logits (B, L, V), labels (B, L)."""
-        return functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(),
-            labels[:, 1:].flatten(),
-            ignore_index=IGNORED_LABEL,
-            reduction="sum",
-        )
 
 
 def answer_loss(tokenizer: PreTrainedTokenizerBase, wanted: str) -> VerdictLoss | PlainLoss:
@@ -121,11 +105,10 @@ class RunTrainer(Trainer):
         self.base.face_encoder.vision_tower.eval()
         rest = dict(inputs)
         labels, uncoded = rest.pop("labels"), rest.pop("uncoded")
-        # Images come first and teach nothing themselves: no logits for what no row learns.
-        first = int((labels != IGNORED_LABEL).any(dim=0).nonzero()[0])
-        keep = labels.shape[1] - max(first - 1, 0)
+        keep = learned_places(labels)
         outputs = model(**rest, use_cache=False, logits_to_keep=keep)
-        total = self.answer_loss.summed(outputs.logits, labels[:, -keep:], uncoded)
+        uncoded = uncoded[:, keep] if uncoded.ndim == 3 else uncoded
+        total = self.answer_loss.summed(outputs.logits, labels[:, keep], uncoded)
         loss = total / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
@@ -147,10 +130,14 @@ class RunTrainer(Trainer):
             figures |= found
         return figures
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        rows: TrainingRows = train_dataset or self.train_dataset
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any]:
+        dataset: TrainingRows | PackedRows = train_dataset or self.train_dataset
+        if isinstance(dataset, PackedRows):
+            return PackingPlan(
+                dataset.rows.usable.lengths, dataset.length, self.args.world_size, self.args.seed
+            )
         batch = self.args.train_batch_size * self.args.world_size
-        usable = rows.usable
+        usable = dataset.usable
         return ModalityLengthGroups(usable.lengths, usable.frames > 1, batch, self.args.seed)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -238,7 +225,7 @@ def new_trainer(
             output_dir=str(folder),
             num_train_epochs=settings.epochs,
             max_steps=settings.max_steps or -1,
-            per_device_train_batch_size=settings.batch,
+            per_device_train_batch_size=1 if config.packing else settings.batch,
             per_device_eval_batch_size=settings.batch,
             gradient_accumulation_steps=settings.accumulation,
             learning_rate=settings.learning_rate,
@@ -268,7 +255,7 @@ def new_trainer(
             seed=config.seed,
         ),
         data_collator=collate,
-        train_dataset=train,
+        train_dataset=PackedRows(train, config.row_length) if config.packing else train,
         eval_dataset=held_out,
         optimizer_cls_and_kwargs=(optimiser, {"lr": settings.learning_rate, **options}),
         callbacks=[FiniteGradients()],
