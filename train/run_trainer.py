@@ -27,18 +27,13 @@ from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import IGNORED_LABEL
 from train.dataset import Collator, ModalityLengthGroups, TrainingRows
 from train.instruct import VerdictLoss
+from train.optimisers import OPTIMISERS
 from train.run_config import RunConfig, Stage
 from train.tokenizer import verdict_words
 from train.trainer_runs import log_quietly
 
 # Written last into a checkpoint: one without it was cut off.
 WHOLE_MARK: Final = "whole"
-OPTIMISERS: Final[dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]]] = {
-    "adamw": (torch.optim.AdamW, {"betas": (0.9, 0.999)}),
-    "adam": (torch.optim.Adam, {"betas": (0.9, 0.999)}),
-    "rmsprop": (torch.optim.RMSprop, {"alpha": 0.99}),
-    "sgd": (torch.optim.SGD, {"momentum": 0.9}),
-}
 Measure = Callable[[FaceLlavaForConditionalGeneration], dict[str, float]]
 
 
