@@ -25,6 +25,7 @@ from facellava.errors import BadSettings, TrainingStopped
 from facellava.model import FaceLlavaForConditionalGeneration
 from train.dataset import Collator, ModalityLengthGroups, TrainingRows
 from train.instruct import VerdictLoss
+from train.optimisers import OPTIMISERS
 from train.packed_rows import PackedRows
 from train.packing import PackingPlan
 from train.plain_loss import PlainLoss, learned_places
@@ -34,12 +35,6 @@ from train.trainer_runs import log_quietly
 
 # Written last into a checkpoint: one without it was cut off.
 WHOLE_MARK: Final = "whole"
-OPTIMISERS: Final[dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]]] = {
-    "adamw": (torch.optim.AdamW, {"betas": (0.9, 0.999)}),
-    "adam": (torch.optim.Adam, {"betas": (0.9, 0.999)}),
-    "rmsprop": (torch.optim.RMSprop, {"alpha": 0.99}),
-    "sgd": (torch.optim.SGD, {"momentum": 0.9}),
-}
 Measure = Callable[[FaceLlavaForConditionalGeneration], dict[str, float]]
 
 

@@ -14,12 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from facellava.cli.arguments import JsonFlag, ModelOption
+from facellava.cli.optimiser_study import optimisers
 
 if TYPE_CHECKING:
     from train.estimate import StageEstimate
     from train.trainable import PartRow
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(optimisers)
 
 
 @app.callback()
@@ -39,7 +41,14 @@ SetOption = Annotated[
 
 
 @app.command()
-def run(config: ConfigArgument, changes: SetOption = None) -> None:
+def run(
+    config: ConfigArgument,
+    changes: SetOption = None,
+    optim: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Of every stage: adamw, adam, rmsprop or sgd."),
+    ] = None,
+) -> None:
     """Train from a corpus: FRLP and FRGCA, the projector, LoRA or all of the language model.
 
     Run it again after a stop and it goes on, with the same result. Presets: nano-lora, 0.5b,
@@ -47,10 +56,11 @@ def run(config: ConfigArgument, changes: SetOption = None) -> None:
     facellava train run nano-lora --set corpus=corpus --set out=runs/first
     """
     from train.run import train_run
-    from train.run_config import load_config
+    from train.run_config import STAGES, load_config
 
     logging.getLogger("train").setLevel(logging.INFO)
-    result = train_run(load_config(config, changes or ()), _show_trainable)
+    everywhere = [f"{stage}.optim={optim}" for stage in STAGES] if optim else []
+    result = train_run(load_config(config, [*everywhere, *(changes or ())]), _show_trainable)
     typer.echo(f"What was learned is in {result}, and a report beside it")
 
 
