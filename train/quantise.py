@@ -86,7 +86,8 @@ def keep_layout(model: FaceLlavaForConditionalGeneration) -> None:
     The packed layout has no gradients, and nothing unpacks it when training goes on.
     """
     for _, layer in quantised_layers(model):
-        layer.support_avx512bf16_for_cpu = False
+        # A plain flag, which torch's type hints take for a tensor.
+        layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def size_of(parameter: nn.Parameter) -> int:
