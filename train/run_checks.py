@@ -13,6 +13,7 @@ import torch
 from facellava.errors import BadSettings, MissingBackend
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.predictor import embedded_weights
+from train.processes import sharding, training_device
 from train.quantise import check_nf4
 from train.run_config import EMBEDDED, RunConfig, Stage
 from train.trainable import learns, lora_layers, own_parameters
@@ -30,7 +31,8 @@ def check_machine(config: RunConfig) -> None:
 
     Raises:
         MissingBackend: the package that curves are reported to is not installed.
-        BadSettings: several GPUs and one process, or no 4-bit kernels.
+        BadSettings: several GPUs and one process, no 4-bit kernels, or a launcher's config that
+            does not go with the run.
     """
     packages = REPORTERS.get(config.report_to, ())
     if packages and not any(find_spec(package) for package in packages):
@@ -43,15 +45,19 @@ def check_machine(config: RunConfig) -> None:
             f"There are {torch.cuda.device_count()} GPUs: start the command with `accelerate "
             "launch -m facellava train run ...`, or choose one with CUDA_VISIBLE_DEVICES=0."
         )
+    spread = sharding()
+    if spread == "DeepSpeed" and len(config.stages) > 1:
+        raise BadSettings(
+            "Under DeepSpeed a command trains one stage: give --set stage=regions, and then "
+            "--set stage=instruct --set start=OUT/adapter in another out folder."
+        )
     if config.quantise == "nf4":
+        if spread is not None:
+            raise BadSettings(
+                f'quantise = "nf4" keeps the whole model on each GPU: leave out the {spread} '
+                "config, or quantise."
+            )
         check_nf4(training_device())
-
-
-def training_device() -> torch.device:
-    """Where this process trains."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
 
 
 def base_folder(config: RunConfig) -> Path:
