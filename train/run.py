@@ -43,7 +43,7 @@ from train.model_card import write_model_card, write_training_data
 from train.nano import set_aside
 from train.processes import attention_for, join, sharding, training_device, whole_state
 from train.quantise import load_nf4
-from train.run_checks import base_folder, check_machine, check_space
+from train.run_checks import base_folder, check_machine, check_space, check_start
 from train.run_config import RunConfig, Stage
 from train.run_report import REPORT_FILE, StageReport, write_report, write_whole
 from train.run_trainer import last_whole_checkpoint, new_trainer
@@ -91,6 +91,7 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
     note: dict[str, Any] = {}
     if first:
         note = _note(config, base)
+        check_start(config, base)
         check_space(config, model)
         _open_folder(config, note)
         logger.info("%s", ", ".join(f"{key}: {value}" for key, value in machine.items()))

@@ -9,10 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from peft.utils.constants import DUMMY_TARGET_MODULES
 
+from facellava import checkpoint
 from facellava.errors import BadSettings, MissingBackend
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.predictor import embedded_weights
+from train.merge import check_belongs
 from train.processes import sharding, training_device
 from train.quantise import check_nf4
 from train.run_config import EMBEDDED, RunConfig, Stage
@@ -63,6 +66,25 @@ def check_machine(config: RunConfig) -> None:
 def base_folder(config: RunConfig) -> Path:
     """The folder of the base checkpoint."""
     return embedded_weights() if config.base == EMBEDDED else Path(config.base)
+
+
+def check_start(config: RunConfig, base: Path) -> None:
+    """Refuse an adapter that the run cannot start from.
+
+    Raises:
+        BadCheckpoint: it cannot be read, or is another base's.
+        BadSettings: its LoRA would be lost.
+    """
+    start = config.start
+    if start is None or (start / "config.json").is_file():
+        return
+    check_belongs(base, start)
+    described = checkpoint.read_json(start / "adapter_config.json")
+    if config.tune == "lora" and described.get("target_modules") != DUMMY_TARGET_MODULES:
+        raise BadSettings(
+            f"'{start}' holds LoRA, which the adapter of this run would not hold: merge it into "
+            "its base first (facellava train merge), or start from an adapter of stage regions."
+        )
 
 
 def learned_count(model: FaceLlavaForConditionalGeneration, config: RunConfig, stage: Stage) -> int:

@@ -115,8 +115,10 @@ class RunTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        # It never learns: its batch statistics must not move either.
-        self.base.face_encoder.vision_tower.eval()
+        # They never learn: their batch statistics must not move either.
+        for name, tower in self.base.face_encoder.named_children():
+            if name.endswith("_tower"):
+                tower.eval()
         rest = dict(inputs)
         labels, uncoded = rest.pop("labels"), rest.pop("uncoded")
         # Images come first and teach nothing themselves: no logits for what no row learns.

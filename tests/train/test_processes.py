@@ -11,16 +11,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from accelerate.commands.config.config_args import load_config_from_file
 from safetensors.torch import load_file
 
 from facellava import checkpoint
-from facellava.errors import BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from train.run import train_run
-from train.run_checks import check_machine
-from train.run_config import RunConfig
 from train.run_report import StageReport
 
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
