@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -118,6 +118,7 @@ def save(
     path: str | Path,
     *,
     dtype: torch.dtype | None = None,
+    state: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint folder whole or not at all; a folder that was there is replaced.
 
@@ -126,14 +127,15 @@ def save(
         processor: its tokenizer, template and image settings.
         path: the folder; its parent must exist.
         dtype: how floating-point weights are stored, for instance torch.float16; None keeps theirs.
+        state: the weights by name, where the model's own are spread over several processes.
 
     Raises:
         BadCheckpoint: a weight is not finite in that dtype, or the folder cannot be written.
     """
-    state = _stored_state(model, dtype)
+    stored = _stored_state(model.state_dict() if state is None else state, dtype)
     with whole_folder(path) as draft:
         with _no_progress_bars():
-            model.save_pretrained(draft, state_dict=state)
+            model.save_pretrained(draft, state_dict=stored)
         processor.save_pretrained(draft)
     return Path(path)
 
@@ -197,11 +199,11 @@ def _no_progress_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _stored_state(model: torch.nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
+def _stored_state(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
     """The state dict in the stored dtype; tied tensors stay one tensor, so they are stored once."""
     stored: dict[str, Tensor] = {}
     converted: dict[tuple[int, tuple[int, ...]], Tensor] = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state.items():
         key = (tensor.data_ptr(), tuple(tensor.shape))
         if key not in converted:
             floating = dtype is not None and tensor.is_floating_point()
@@ -220,6 +222,7 @@ def load(
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
+    attention: str | None = None,
     quantise: Callable[[FaceLlavaConfig], BitsAndBytesConfig] | None = None,
 ) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
     """Model (in eval mode) and processor of a checkpoint folder; never from the network.
@@ -228,6 +231,8 @@ def load(
         path: the folder.
         dtype: of the loaded weights, whatever they are stored in; float32 on a CPU.
         device: where the model goes.
+        attention: transformers' name of an implementation; None takes PyTorch's own (SDPA) where a
+            backbone has it.
         quantise: how some of its layers are quantised, each as it is read, so that the whole is
             never in memory unquantised.
 
@@ -243,6 +248,7 @@ def load(
                 folder,
                 config=config,
                 dtype=dtype,
+                attn_implementation=attention,
                 quantization_config=quantise(config) if quantise else None,
                 device_map={"": device} if quantise else None,
                 use_safetensors=True,

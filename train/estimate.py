@@ -25,6 +25,7 @@ from facellava.config import FaceLlavaConfig
 from facellava.corpus import read_manifest
 from facellava.errors import BadCheckpoint, BadModelInput, BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
+from train.quantise import NF4_BYTES, quantised_layers
 from train.run_checks import GIB, base_folder, learned_count
 from train.run_config import RunConfig, Stage
 from train.trainable import own_parameters, part_of
@@ -159,6 +160,11 @@ def _of_stage(
     flops = seen * sample_flops(config, stage, model, average.image, average.text)
     speed = assumed.peak_tflops * 1e12 * assumed.utilisation * assumed.gpus
     kept_in = BFLOAT16 if config.bf16 and config.tune == "lora" else FLOAT32
+    frozen = (whole - learned) * kept_in
+    if config.quantise == "nf4":
+        frozen -= sum(layer.weight.numel() for _, layer in quantised_layers(model)) * (
+            kept_in - NF4_BYTES
+        )
     return StageEstimate(
         stage=stage,
         parameters=whole,
@@ -167,7 +173,7 @@ def _of_stage(
         tokens=round(seen * average.length),
         flops=flops,
         hours=flops / speed / 3600,
-        weights_gib=((whole - learned) * kept_in + learned * FLOAT32) / GIB,
+        weights_gib=(frozen + learned * FLOAT32) / GIB,
         gradients_gib=learned * FLOAT32 / GIB,
         optimizer_gib=learned * FLOAT32 * MOMENTS[settings.optim] / GIB,
         activations_gib=_activations(config, model, settings.batch, longest) / GIB,

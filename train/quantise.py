@@ -7,16 +7,20 @@ quantisation; the vision tower, projector, FRLP and FRGCA stay as they are.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Final
 
 import torch
 from torch import nn
 from transformers import BitsAndBytesConfig
 
+from facellava import checkpoint
 from facellava.config import FaceLlavaConfig
 from facellava.errors import BadSettings, MissingBackend
 from facellava.model import FaceLlavaForConditionalGeneration
+from facellava.processor import FaceLlavaProcessor
 
 # Half a byte, a scale of one byte for 64 weights, and one of four bytes for 256 such scales.
 NF4_BYTES: Final = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -80,14 +84,32 @@ def quantised_layers(
             yield name, layer
 
 
-def keep_layout(model: FaceLlavaForConditionalGeneration) -> None:
-    """On a CPU, keep bitsandbytes from packing the layers anew when they first answer.
+def load_nf4(
+    folder: Path, dtype: torch.dtype, device: torch.device, attention: str | None = None
+) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
+    """A checkpoint whose language model is quantised layer by layer, as it is read.
 
-    The packed layout has no gradients, and nothing unpacks it when training goes on.
+    Args:
+        folder: of an unquantised checkpoint.
+        dtype: of everything else, and in which the layers multiply.
+        device: where it goes.
+        attention: as in :func:`facellava.checkpoint.load`.
+
+    Raises:
+        BadCheckpoint: as :func:`facellava.checkpoint.load` does.
     """
+    model, processor = checkpoint.load(
+        folder,
+        dtype=dtype,
+        device=device,
+        attention=attention,
+        quantise=partial(nf4, compute=dtype),
+    )
     for _, layer in quantised_layers(model):
-        # A plain flag, which torch's type hints take for a tensor.
+        # On some CPUs bitsandbytes packs a layer anew when it first answers. That layout has no
+        # gradients, and nothing unpacks it when training goes on.
         layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+    return model, processor
 
 
 def size_of(parameter: nn.Parameter) -> int:

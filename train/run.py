@@ -19,14 +19,15 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import PeftModel
+from torch import Tensor
 from transformers import set_seed
 
 from facellava import checkpoint
@@ -41,14 +42,9 @@ from train.merge import NOTE_FILE, adapted_model, weights_digest
 from train.model_card import write_model_card, write_training_data
 from train.nano import set_aside
 from train.packed_rows import PackingCollator
-from train.quantise import keep_layout, nf4
-from train.run_checks import (
-    base_folder,
-    check_apart,
-    check_machine,
-    check_space,
-    training_device,
-)
+from train.processes import attention_for, join, sharding, training_device, whole_state
+from train.quantise import load_nf4
+from train.run_checks import base_folder, check_apart, check_machine, check_space, check_start
 from train.run_config import RunConfig, Stage
 from train.run_report import REPORT_FILE, StageReport, write_report, write_whole
 from train.run_trainer import last_whole_checkpoint, new_trainer
@@ -86,36 +82,54 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
         TrainingStopped: a loss that is no number, or a full disk.
     """
     check_machine(config)
+    processes = join()
+    first = processes.is_main_process
     base = base_folder(config)
     set_seed(config.seed)
     model: FaceLlavaForConditionalGeneration | PeftModel
     model, processor = _loaded(config, base)
-    note = _note(config, base)
-    check_space(config, model)
+    machine = _machine(config, model, processes)
+    note: dict[str, Any] = {}
     if config.packing:
         check_apart(model)
-    _open_folder(config, note)
+    if first:
+        note = _note(config, base)
+        check_start(config, base)
+        check_space(config, model)
+        _open_folder(config, note)
+        logger.info("%s", ", ".join(f"{key}: {value}" for key, value in machine.items()))
+    processes.wait_for_everyone()
     learned = _result(config, config.stages[-1])
     if learned.is_dir() and (config.out / REPORT_FILE).is_file():
         return learned
-    data = _data(config, processor)
+    with processes.main_process_first():
+        data = _data(config, processor)
     if config.start is not None:
         model = _with_learned(model, base, config.start, config)
     reports = []
     for stage in config.stages:
         result = _result(config, stage)
+        if reports and sharding() is not None:
+            # The stage before has spread its weights over the processes.
+            earlier = _result(config, config.stages[0])
+            model = _with_learned(_loaded(config, base)[0], base, earlier, config)
         before = model.merge_and_unload() if isinstance(model, PeftModel) else model
         if result.is_dir():
             model = _with_learned(before, base, result, config)
         else:
-            model = _train_stage(config, stage, before, data, show)
-            _store(model, data.processor, result, note, config)
+            model, state = _train_stage(config, stage, before, data, show if first else None)
+            if first:
+                _store(model, state, data.processor, result, note, config)
+            join().wait_for_everyone()
         reports.append(StageReport.read(config.out / stage, stage))
     answers = data.answers
-    if answers is not None and not answers.last:
-        # The last evaluation was before a stop.
-        answers(model.to("cuda" if torch.cuda.is_available() else "cpu"))
-    write_report(config, reports, data.train.usable, answers.last if answers else [])
+    if first:
+        if answers is not None and not answers.last and sharding() is None:
+            # The last evaluation was before a stop.
+            answers(model.to(training_device()))
+        given = answers.last if answers else []
+        write_report(config, reports, data.train.usable, given, machine)
+    join().wait_for_everyone()
     return learned
 
 
@@ -124,17 +138,30 @@ def _loaded(
 ) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
     """A checkpoint in the type that it is trained in."""
     dtype = torch.bfloat16 if config.bf16 and config.tune == "lora" else torch.float32
+    attention = attention_for(torch.bfloat16 if config.bf16 else torch.float32)
     if config.quantise == "nf4":
-        model, processor = checkpoint.load(
-            folder, dtype=dtype, device=training_device(), quantise=partial(nf4, compute=dtype)
-        )
-        keep_layout(model)
+        model, processor = load_nf4(folder, dtype, training_device(), attention)
     else:
-        model, processor = checkpoint.load(folder, dtype=dtype)
+        model, processor = checkpoint.load(folder, dtype=dtype, attention=attention)
     # Small, and what a stage learned of them must not be rounded before the next.
     model.face_encoder.mm_projector.float()
     model.face_encoder.region_attention.float()
     return model, processor
+
+
+def _machine(
+    config: RunConfig, model: FaceLlavaForConditionalGeneration, processes: PartialState
+) -> dict[str, Any]:
+    """What was chosen by what the machine has."""
+    return {
+        "device": processes.device.type,
+        "processes": processes.num_processes,
+        "sharding": sharding() or "none",
+        "attention": model.language_model.config._attn_implementation,
+        "computes in": "bfloat16" if config.bf16 else "float32",
+        "language model in": config.quantise if config.quantise != "none" else str(model.dtype),
+        "gradient checkpointing": config.gradient_checkpointing,
+    }
 
 
 def _note(config: RunConfig, base: Path) -> dict[str, Any]:
@@ -210,14 +237,18 @@ def _train_stage(
     stage: Stage,
     model: FaceLlavaForConditionalGeneration,
     data: _Data,
-    show: ShowTable,
-) -> FaceLlavaForConditionalGeneration | PeftModel:
-    """The model with what the stage learned, in the form in which it learned it."""
+    show: ShowTable | None,
+) -> tuple[FaceLlavaForConditionalGeneration | PeftModel, Mapping[str, Tensor] | None]:
+    """The model with what the stage learned, in the form in which it learned it.
+
+    With its weights, where the model itself has only this process's part of them.
+    """
     # Initial weights of adapters do not depend on how many stages ran before in this process.
     set_seed(config.seed)
     prepared = make_trainable(model, config, stage)
     table = trainable_table(prepared)
-    show(stage, table)
+    if show is not None:
+        show(stage, table)
     folder = config.out / stage
     trainer = new_trainer(
         prepared,
@@ -230,12 +261,15 @@ def _train_stage(
         data.held_out,
         data.answers,
     )
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
+    with join().main_process_first():
+        last = last_whole_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=last)
     if config.early_stopping is not None:
         # The figures and answers of what is kept, which is the best and not the last.
         trainer.evaluate()
-    StageReport(stage, trainer.state.log_history, table).write(folder)
-    return prepared
+    if trainer.is_world_process_zero():
+        StageReport(stage, trainer.state.log_history, table).write(folder)
+    return prepared, whole_state(trainer)
 
 
 def _result(config: RunConfig, stage: Stage) -> Path:
@@ -256,6 +290,7 @@ def _with_learned(
 
 def _store(
     model: FaceLlavaForConditionalGeneration | PeftModel,
+    state: Mapping[str, Tensor] | None,
     processor: FaceLlavaProcessor,
     result: Path,
     note: dict[str, Any],
@@ -268,9 +303,10 @@ def _store(
             with warnings.catch_warnings():
                 # PEFT warns of tied embeddings, which no adapter here changes.
                 warnings.simplefilter("ignore")
-                model.save_pretrained(draft)
+                model.save_pretrained(draft, state_dict=state)
         else:
-            checkpoint.save(model.to("cpu"), processor, draft)
+            whole = model if state is not None else model.to("cpu")
+            checkpoint.save(whole, processor, draft, state=state)
         write_model_card(draft, result.parent.name, read_manifest(config.corpus))
         write_training_data(draft, config.corpus)
         write_whole(draft / NOTE_FILE, json.dumps(note, indent=1))

@@ -15,8 +15,6 @@ from transformers import (
     EarlyStoppingCallback,
     PreTrainedTokenizerBase,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
     TrainerState,
     TrainingArguments,
 )
@@ -96,8 +94,10 @@ class RunTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        # It never learns: its batch statistics must not move either.
-        self.base.face_encoder.vision_tower.eval()
+        # They never learn: their batch statistics must not move either.
+        for name, tower in self.base.face_encoder.named_children():
+            if name.endswith("_tower"):
+                tower.eval()
         rest = dict(inputs)
         labels, uncoded = rest.pop("labels"), rest.pop("uncoded")
         keep = learned_places(labels)
@@ -113,6 +113,13 @@ class RunTrainer(Trainer):
             raise _not_finite("loss", self.state, self.args)
         return loss
 
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        """Stops before a step that would turn the weights into NaN."""
+        norm = super()._clip_grad_norm(model)
+        if norm is not None and not math.isfinite(float(norm)):
+            raise _not_finite("gradient", self.state, self.args)
+        return norm
+
     def evaluate(self, *arguments: Any, **more: Any) -> dict[str, float]:
         """The loss on held-out samples, and the task metrics of answers to some of them."""
         figures: dict[str, float] = super().evaluate(*arguments, **more)
@@ -120,7 +127,8 @@ class RunTrainer(Trainer):
             # Only the prepared model's own forward computes in bfloat16 by itself.
             device = self.args.device.type
             with torch.autocast(device, torch.bfloat16, enabled=self.args.bf16):
-                found = self.measure(self.base)
+                # Not the base inside: spread weights come together for the whole model only.
+                found = self.measure(self.model)
             self.log(found)
             figures |= found
         return figures
@@ -144,7 +152,8 @@ class RunTrainer(Trainer):
                 (folder / WHOLE_MARK).write_text("")
         except (OSError, RuntimeError) as error:
             # torch says RuntimeError where the disk is full.
-            shutil.rmtree(folder, ignore_errors=True)
+            if self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)
             raise TrainingStopped(
                 f"{folder} cannot be written ({' '.join(str(error).split())}): free some space and "
                 "run the same command again; earlier checkpoints are kept."
@@ -168,18 +177,6 @@ def _not_finite(what: str, state: TrainerState, args: TrainingArguments) -> Trai
         f"below {args.learning_rate:g} (or bf16 to {str(not args.bf16).lower()}) in a new out "
         f"folder; checkpoints up to step {state.global_step} are in {args.output_dir}."
     )
-
-
-class FiniteGradients(TrainerCallback):
-    """Stops before a step that would turn the weights into NaN."""
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
-        norms = torch._foreach_norm(gradients)
-        if not math.isfinite(float(torch.stack([norm.float() for norm in norms]).sum())):
-            raise _not_finite("gradient", state, args)
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:
@@ -233,6 +230,8 @@ def new_trainer(
             use_cpu=not torch.cuda.is_available(),
             gradient_checkpointing=config.gradient_checkpointing,
             gradient_checkpointing_kwargs={"use_reentrant": False},
+            # Every sample shows a face, so everything that learns takes part in every step.
+            ddp_find_unused_parameters=False,
             eval_strategy="steps" if held_out is not None else "no",
             eval_steps=config.eval_steps,
             prediction_loss_only=True,
@@ -253,7 +252,6 @@ def new_trainer(
         train_dataset=PackedRows(train, config.row_length) if config.packing else train,
         eval_dataset=held_out,
         optimizer_cls_and_kwargs=(optimiser, {"lr": settings.learning_rate, **options}),
-        callbacks=[FiniteGradients()],
     )
     if config.early_stopping is not None:
         trainer.add_callback(EarlyStoppingCallback(config.early_stopping))

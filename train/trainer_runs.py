@@ -25,7 +25,8 @@ class LoggedProgress(ProgressCallback):
         **kwargs: Any,
     ) -> None:
         """Log the figures of a step."""
-        logger.info("step %d: %s", state.global_step, logs)
+        if state.is_world_process_zero:
+            logger.info("step %d: %s", state.global_step, logs)
 
 
 def loader_workers() -> int:

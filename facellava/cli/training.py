@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -61,7 +62,8 @@ def run(
     logging.getLogger("train").setLevel(logging.INFO)
     everywhere = [f"{stage}.optim={optim}" for stage in STAGES] if optim else []
     result = train_run(load_config(config, [*everywhere, *(changes or ())]), _show_trainable)
-    typer.echo(f"What was learned is in {result}, and a report beside it")
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(f"What was learned is in {result}, and a report beside it")
 
 
 def _show_trainable(stage: str, rows: Sequence[PartRow]) -> None:

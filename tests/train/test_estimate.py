@@ -92,6 +92,17 @@ def test_clips_cost_their_frames_and_checkpointing_saves_memory() -> None:
     )
 
 
+def test_four_bits_a_weight_of_the_frozen_layers() -> None:
+    settings = ("stage=instruct", "tune=lora")
+    [plain] = estimate(preset("7b-paper", *settings), Assumed())
+    [packed] = estimate(preset("7b-paper", *settings, "quantise=nf4"), Assumed())
+    # Vicuna-7B's blocks: 32 x (4 x 4096 x 4096 + 3 x 4096 x 11008); the QLoRA paper's 4.127 bits.
+    layers = 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008)
+    saved = layers * (2 - 4.127 / 8) / 2**30
+    assert plain.weights_gib - packed.weights_gib == pytest.approx(saved, rel=1e-3)
+    assert (packed.trainable, packed.parameters) == (plain.trainable, plain.parameters)
+
+
 def test_counts_are_those_of_the_run(
     new_parts: Callable[[], Parts], tmp_path: Path, run_corpus: Path
 ) -> None:
