@@ -39,6 +39,7 @@ from train.held_out import HeldOutAnswers, choose
 from train.merge import NOTE_FILE, adapted_model, weights_digest
 from train.model_card import write_model_card, write_training_data
 from train.nano import set_aside
+from train.packed_attention import attend_by_sample
 from train.packed_rows import PackingCollator
 from train.run_checks import base_folder, check_apart, check_machine, check_space
 from train.run_config import RunConfig, Stage
@@ -85,6 +86,7 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
     check_space(config, model)
     if config.packing:
         check_apart(model)
+        attend_by_sample(model.language_model)
     _open_folder(config, note)
     learned = _result(config, config.stages[-1])
     if learned.is_dir() and (config.out / REPORT_FILE).is_file():
