@@ -116,7 +116,7 @@ def test_a_language_model_that_would_mix_samples_is_refused(
     small = {"vocab_size": 64, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     for kind in ("gpt2", "bloom", "mamba"):
         config = AutoConfig.for_model(kind, **small, **ends)
-        model.language_model = AutoModelForCausalLM.from_config(config)
+        model.language_model = AutoModelForCausalLM.from_config(config).eval()
         model.config.text_config = config
         if kind in ("bloom", "mamba"):
             with pytest.raises(BadSettings, match=f"of type {kind} packed samples would see"):
