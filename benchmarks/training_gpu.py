@@ -40,6 +40,7 @@ from facellava.config import FaceLlavaConfig
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import IGNORED_LABEL, EncodedText
 from facellava.regions import N_LANDMARKS
+from train.packed_attention import attend_by_sample
 from train.packing import PackingPlan, packed_text
 from train.plain_loss import PlainLoss, learned_places
 from train.run_config import RunConfig, load_config
@@ -109,6 +110,7 @@ def new_model(run: RunConfig, device: str) -> tuple[FaceLlavaForConditionalGener
     finally:
         torch.set_default_dtype(before)
     base.to(torch.bfloat16)
+    attend_by_sample(base.language_model)
     with torch.device(device):
         prepared = make_trainable(base, run, "instruct").to(device)
     prepared.gradient_checkpointing_enable({"use_reentrant": False})

@@ -149,11 +149,14 @@ def _of_stage(
     learned = learned_count(model, config, stage)
     added = _added(config, stage, counts, learned)
     whole = sum(counts.values()) + added
-    batch = settings.batch * settings.accumulation * assumed.gpus
-    seen = settings.max_steps * batch if settings.max_steps else assumed.samples * settings.epochs
     per_frame = model.config.tokens_per_frame
     frames = 1 + assumed.clip_share * (config.clip_frames - 1)
     average = _Shape(frames * per_frame, assumed.text_tokens)
+    # A packed row is as full as whole samples make it; the average is taken as its measure.
+    packed = max(1.0, config.row_length / average.length)
+    of_pass = packed if config.packing else settings.batch
+    batch = of_pass * settings.accumulation * assumed.gpus
+    seen = settings.max_steps * batch if settings.max_steps else assumed.samples * settings.epochs
     longest = _Shape(
         per_frame * (config.clip_frames if assumed.clip_share else 1), assumed.text_tokens
     )
@@ -176,7 +179,8 @@ def _of_stage(
         weights_gib=(frozen + learned * FLOAT32) / GIB,
         gradients_gib=learned * FLOAT32 / GIB,
         optimizer_gib=learned * FLOAT32 * MOMENTS[settings.optim] / GIB,
-        activations_gib=_activations(config, model, settings.batch, longest) / GIB,
+        activations_gib=_activations(config, model, of_pass, average if config.packing else longest)
+        / GIB,
     )
 
 
@@ -232,7 +236,7 @@ def sample_flops(
 
 
 def _activations(
-    config: RunConfig, model: FaceLlavaForConditionalGeneration, batch: int, shape: _Shape
+    config: RunConfig, model: FaceLlavaForConditionalGeneration, batch: float, shape: _Shape
 ) -> float:
     """Bytes: of every layer, and of the logits in float32 with their gradient."""
     text = model.config.text_config

@@ -41,6 +41,7 @@ from train.held_out import HeldOutAnswers, choose
 from train.merge import NOTE_FILE, adapted_model, weights_digest
 from train.model_card import write_model_card, write_training_data
 from train.nano import set_aside
+from train.packed_attention import attend_by_sample
 from train.packed_rows import PackingCollator
 from train.processes import attention_for, join, sharding, training_device, whole_state
 from train.quantise import load_nf4
@@ -92,6 +93,7 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
     note: dict[str, Any] = {}
     if config.packing:
         check_apart(model)
+        attend_by_sample(model.language_model)
     if first:
         note = _note(config, base)
         check_start(config, base)

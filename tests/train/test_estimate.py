@@ -42,6 +42,17 @@ def test_presets_have_the_published_sizes(
     assert all(parameter.is_meta for parameter in model.parameters())
 
 
+def test_a_packed_pass_is_a_row_of_samples() -> None:
+    packing = preset("7b-paper", "packing=true", "packed_length=4570", "instruct.accumulation=2")
+    _, instruct = estimate(packing, Assumed(samples=40_000, text_tokens=200))
+    # Ten samples of 457 tokens a row, two rows a step.
+    assert instruct.steps == 2000
+    padded = preset("7b-paper", "instruct.batch=10", "instruct.accumulation=2")
+    _, alike = estimate(padded, Assumed(samples=40_000, text_tokens=200))
+    assert instruct.activations_gib == pytest.approx(alike.activations_gib)
+    assert instruct.flops == pytest.approx(alike.flops)
+
+
 def test_the_papers_run_by_hand() -> None:
     config = preset("7b-paper")
     regions, instruct = estimate(config, Assumed(samples=168_000, gpus=7, text_tokens=243))
