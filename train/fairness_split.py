@@ -180,7 +180,13 @@ def write_split(corpus: Path, path: Path, settings: SplitSettings) -> None:
             )
         for part in SPLITS:
             found = list(_rows(corpus, name, part, settings.size, counts[source].get(part, 0)))
-            rows += found if part == "test" else _imbalanced(found, settings, part)
+            groups = {row["group"] for row in found}
+            if GROUP_TASKS[name].large not in groups or len(groups) < 2:
+                raise BadCorpus(
+                    f"Task {name} needs {part} faces of group {GROUP_TASKS[name].large} and of "
+                    f"another, and corpus '{corpus}' has no two such groups; build a larger one."
+                )
+            rows += found if part == "test" else _imbalanced(found, settings, GROUP_TASKS[name])
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
     partial = path.with_name(f"{path.name}.partial")
     pq.write_table(
@@ -208,38 +214,31 @@ def _rows(corpus: Path, name: str, part: str, size: int, count: int) -> Iterator
 
 
 def _imbalanced(
-    rows: Sequence[dict[str, Any]], settings: SplitSettings, part: str
+    rows: Sequence[dict[str, Any]], settings: SplitSettings, task: GroupTask
 ) -> list[dict[str, Any]]:
     """So many of each group and answer that the large group has its share; as many as there are.
 
     Which faces of a group are taken depends on their ids only.
     """
-    name = rows[0]["task"] if rows else ", ".join(settings.tasks)
     cells: dict[tuple[str, bool], list[dict[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: _draw(row["face_id"])):
         cells.setdefault((row["group"], row["label"]), []).append(row)
     groups = sorted({group for group, _ in cells})
-    large = GROUP_TASKS[name].large if rows else ""
-    if large not in groups or len(groups) < 2:
-        raise BadCorpus(
-            f"The {part} split has no faces of two groups for {name}; build a larger corpus."
-        )
-    shares = {
-        group: settings.share if group == large else (1 - settings.share) / (len(groups) - 1)
-        for group in groups
-    }
-    fullest = min(
+    shares = dict.fromkeys(groups, (1 - settings.share) / (len(groups) - 1))
+    shares[task.large] = settings.share
+    most = min(
         2 * len(cells.get((group, label), ())) / share
         for group, share in shares.items()
         for label in (False, True)
     )
-    total = min(fullest, settings.faces)
+    total = min(most, settings.faces)
+    # A hair more, or the share of just as many faces as there are would be rounded down.
     wanted = {group: int(total * share / 2 + 1e-9) for group, share in shares.items()}
-    if min(wanted.values()) < LEAST:
-        scarce = min(wanted, key=lambda group: wanted[group])
+    scarce = min(wanted, key=lambda group: wanted[group])
+    if wanted[scarce] < LEAST:
         raise BadCorpus(
-            f"The {part} split of {name} would hold {2 * wanted[scarce]} faces of group {scarce}; "
-            "take a larger corpus, more faces or a less extreme share."
+            f"Of {rows[0]['task']} the {rows[0]['part']} part would hold {2 * wanted[scarce]} "
+            f"faces of group {scarce}; take a larger corpus, more faces or a less extreme share."
         )
     return [
         row
