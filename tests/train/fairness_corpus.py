@@ -47,7 +47,7 @@ def made_up_corpus(
 def _face(source: str, split: str, group: str, number: int) -> FaceRecord:
     yes = number % 2 == 0
     crop = np.full((CROP_SIZE, CROP_SIZE, 3), 100, np.uint8)
-    crop[..., 0 if yes else 2] += np.uint8(10 + number)
+    crop[..., 0 if yes else 2] += np.uint8(60 + number)
     of_utkface = source == "utkface"
     labels = {} if of_utkface else {"attributes": {"smiling": yes, "male": group == "male"}}
     people = {"gender": "female" if yes else "male", "race": group} if of_utkface else {}
