@@ -13,9 +13,10 @@ import torch
 from facellava.errors import BadSettings
 from tests.train.fairness_corpus import made_up_corpus
 from train import fairness_study as module
+from train.fairness_faces import drawn_faces
 from train.fairness_report import interval
 from train.fairness_split import Part, Split, SplitSettings
-from train.fairness_study import StudySettings, run_study, study_faces, unit_figures
+from train.fairness_study import StudySettings, run_study, unit_figures
 from train.fairness_training import (
     DevicePart,
     TrainingSettings,
@@ -33,7 +34,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
     folder = tmp_path_factory.mktemp("fairness")
     corpus = made_up_corpus(folder / "corpus", faces=20)
     settings = SplitSettings(("gender-by-race",), share=0.75, size=16)
-    return study_faces(corpus, folder / "study", settings)
+    return drawn_faces(corpus, folder / "study", settings)
 
 
 @pytest.fixture
@@ -169,9 +170,7 @@ def test_a_folder_holds_one_study(split: Split, tmp_path: Path) -> None:
 def test_faces_are_drawn_once(tmp_path: Path) -> None:
     corpus = made_up_corpus(tmp_path / "corpus", faces=8)
     settings = SplitSettings(("smiling-by-gender",), share=0.5, size=16)
-    split = study_faces(corpus, tmp_path / "s", settings)
-    assert study_faces(tmp_path / "s" / "faces.parquet", tmp_path / "t", settings).sha256 == (
-        split.sha256
-    )
+    split = drawn_faces(corpus, tmp_path / "s", settings)
+    assert drawn_faces(tmp_path / "gone", tmp_path / "s", settings).sha256 == split.sha256
     with pytest.raises(BadSettings, match="faces that were drawn by other settings"):
-        study_faces(corpus, tmp_path / "s", SplitSettings(share=0.6))
+        drawn_faces(corpus, tmp_path / "s", SplitSettings(share=0.6))

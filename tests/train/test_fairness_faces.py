@@ -11,7 +11,8 @@ import pytest
 
 from facellava.errors import BadCorpus, BadSettings
 from tests.train.fairness_corpus import made_up_corpus
-from train.fairness_split import SplitSettings, read_split, write_split
+from train.fairness_faces import write_split
+from train.fairness_split import SplitSettings, read_split
 
 BOTH = ("gender-by-race", "smiling-by-gender")
 
