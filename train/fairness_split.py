@@ -3,7 +3,7 @@
 In training and validation one group has the share that the settings say and the others divide the
 rest evenly; inside each group "yes" and "no" are equally many, so that groups differ in number
 only. The test part is all of the corpus's test split. Pictures are small JPEGs in one Parquet
-file, which is all that a study on another machine needs.
+file, which is all that a study on another machine needs: to read it takes no face finder.
 """
 
 from __future__ import annotations
@@ -11,26 +11,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from facellava.corpus import read_faces, read_manifest
 from facellava.errors import BadCorpus, BadSettings
-from facellava.image_processor import FaceLlavaImageProcessor
-from facellava.records import SPLITS, FaceRecord, decode_frame
 
-JPEG_QUALITY: Final = 92
-LEAST: Final = 2
-"""Faces of a group and answer below which a part cannot be used."""
+if TYPE_CHECKING:
+    from facellava.records import FaceRecord
+
+PARTS: Final = ("train", "validation", "test")
 SCHEMA: Final = pa.schema(
     [
         ("task", pa.string()),
@@ -161,107 +158,8 @@ class Split:
     parts: Mapping[str, Mapping[str, Part]]
 
 
-def write_split(corpus: Path, path: Path, settings: SplitSettings) -> None:
-    """Draw the faces of every task from a corpus and write them to one Parquet file, whole.
-
-    The same corpus gives the same file.
-
-    Raises:
-        BadCorpus: the corpus cannot be read or lacks faces of a task or group.
-    """
-    rows: list[dict[str, Any]] = []
-    counts = read_manifest(corpus)["counts"]["faces"]
-    for name in settings.tasks:
-        source = GROUP_TASKS[name].source
-        if source not in counts:
-            raise BadCorpus(
-                f"Task {name} needs faces of {source}, which the corpus '{corpus}' lacks; build a "
-                "corpus with them, or leave the task out."
-            )
-        for part in SPLITS:
-            found = list(_rows(corpus, name, part, settings.size, counts[source].get(part, 0)))
-            rows += found if part == "test" else _imbalanced(found, settings, part)
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    partial = path.with_name(f"{path.name}.partial")
-    pq.write_table(
-        table.replace_schema_metadata({"settings": json.dumps(asdict(settings))}), partial
-    )
-    partial.replace(path)
-
-
-def _rows(corpus: Path, name: str, part: str, size: int, count: int) -> Iterator[dict[str, Any]]:
-    """Every face of a part that the task can ask about."""
-    task, resizer = GROUP_TASKS[name], FaceLlavaImageProcessor(size=(size, size))
-    records = read_faces(corpus, part, task.source)
-    for record in tqdm(records, total=count, unit="face", desc=f"{name}, {part}"):
-        label, group = task.label(record), task.group(record)
-        if label is not None and group is not None:
-            pixels = resizer.resize(decode_frame(record.frames[0]))
-            yield {
-                "task": name,
-                "part": part,
-                "face_id": record.face_id,
-                "group": group,
-                "label": label,
-                "picture": _jpeg(pixels),
-            }
-
-
-def _imbalanced(
-    rows: Sequence[dict[str, Any]], settings: SplitSettings, part: str
-) -> list[dict[str, Any]]:
-    """So many of each group and answer that the large group has its share; as many as there are.
-
-    Which faces of a group are taken depends on their ids only.
-    """
-    name = rows[0]["task"] if rows else ", ".join(settings.tasks)
-    cells: dict[tuple[str, bool], list[dict[str, Any]]] = {}
-    for row in sorted(rows, key=lambda row: _draw(row["face_id"])):
-        cells.setdefault((row["group"], row["label"]), []).append(row)
-    groups = sorted({group for group, _ in cells})
-    large = GROUP_TASKS[name].large if rows else ""
-    if large not in groups or len(groups) < 2:
-        raise BadCorpus(
-            f"The {part} split has no faces of two groups for {name}; build a larger corpus."
-        )
-    shares = {
-        group: settings.share if group == large else (1 - settings.share) / (len(groups) - 1)
-        for group in groups
-    }
-    fullest = min(
-        2 * len(cells.get((group, label), ())) / share
-        for group, share in shares.items()
-        for label in (False, True)
-    )
-    total = min(fullest, settings.faces)
-    wanted = {group: int(total * share / 2 + 1e-9) for group, share in shares.items()}
-    if min(wanted.values()) < LEAST:
-        scarce = min(wanted, key=lambda group: wanted[group])
-        raise BadCorpus(
-            f"The {part} split of {name} would hold {2 * wanted[scarce]} faces of group {scarce}; "
-            "take a larger corpus, more faces or a less extreme share."
-        )
-    return [
-        row
-        for group in groups
-        for label in (False, True)
-        for row in cells[group, label][: wanted[group]]
-    ]
-
-
-def _draw(face_id: str) -> str:
-    return hashlib.sha256(face_id.encode()).hexdigest()
-
-
-def _jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    _, data = cv2.imencode(
-        ".jpg", np.ascontiguousarray(pixels[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
-    return bytes(data)
-
-
 def read_split(path: Path) -> Split:
-    """A split that :func:`write_split` wrote.
+    """A split that :func:`train.fairness_faces.write_split` wrote.
 
     Raises:
         BadCorpus: it is no such file.
@@ -280,7 +178,7 @@ def read_split(path: Path) -> Split:
     parts = {
         task: {
             part: _part([row for row in rows if (row["task"], row["part"]) == (task, part)])
-            for part in SPLITS
+            for part in PARTS
         }
         for task in settings.tasks
     }

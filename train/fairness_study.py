@@ -30,11 +30,10 @@ from facellava.errors import BadSettings
 from facellava.metrics import demographic_parity, equal_opportunity, equalized_odds, uar, war
 from facellava.whole_files import write_text
 from train.fairness_report import GridPoint, TaskUnits, write_report
-from train.fairness_split import Part, Split, SplitSettings, read_split, write_split
+from train.fairness_split import Part, Split
 from train.fairness_training import DevicePart, TrainingSettings, answers, train_network
 from train.optimisers import OPTIMISERS
 
-SPLIT_FILE: Final = "faces.parquet"
 SETTINGS_FILE: Final = "settings.json"
 GRID_SEED: Final = 1_000_000
 ADAPTIVE_RATES: Final = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
@@ -69,27 +68,6 @@ class StudySettings:
             )
         if min(self.seeds, self.training.epochs, self.training.batch) < 1:
             raise BadSettings("Seeds, epochs and batch are whole numbers from 1; give no less.")
-
-
-def study_faces(faces: Path, out: Path, settings: SplitSettings) -> Split:
-    """The study's faces: of an earlier study's file, or drawn from a corpus into `out`.
-
-    Raises:
-        BadCorpus: they cannot be read.
-        BadSettings: `out` holds faces that were drawn by other settings.
-    """
-    if faces.is_file():
-        return read_split(faces)
-    path = out / SPLIT_FILE
-    if not path.is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        write_split(faces, path, settings)
-    split = read_split(path)
-    if split.settings != settings:
-        raise BadSettings(
-            f"'{out}' holds faces that were drawn by other settings; give another --out."
-        )
-    return split
 
 
 def run_study(split: Split, out: Path, settings: StudySettings) -> dict[str, Any]:

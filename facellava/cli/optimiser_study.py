@@ -48,8 +48,8 @@ def optimisers(
     and it goes on. A faces.parquet has its tasks, share and size; options about them do not change
     it.
     """
-    from train.fairness_split import SplitSettings
-    from train.fairness_study import StudySettings, run_study, study_faces
+    from train.fairness_split import SplitSettings, read_split
+    from train.fairness_study import StudySettings, run_study
     from train.fairness_training import TrainingSettings
 
     tasks = tuple(task) if task else SplitSettings.tasks
@@ -58,9 +58,15 @@ def optimisers(
         seeds=seeds,
         training=TrainingSettings(epochs=epochs, batch=batch),
     )
-    split = study_faces(faces, out, SplitSettings(tasks, share, most, size))
+    if faces.is_file():
+        split = read_split(faces)
+    else:
+        # Reading a corpus takes the face finder's packages, which such a file does without.
+        from train.fairness_faces import drawn_faces
+
+        split = drawn_faces(faces, out, SplitSettings(tasks, share, most, size))
     if faces_only:
-        typer.echo(f"The faces are in {out / 'faces.parquet'}")
+        typer.echo(f"The faces are in {faces if faces.is_file() else out / 'faces.parquet'}")
         return
     results = run_study(split, out, settings)
     typer.echo(json.dumps(results) if as_json else f"The results are in {out / 'results.md'}")
