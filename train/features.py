@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from facellava.model import FaceEncoder
+from facellava.face_encoder import FaceEncoder
 from train.augment import recolour, shift
 from train.encoder import to_pixel_values
 from train.face_arrays import FaceArrays

@@ -117,7 +117,7 @@ class RunConfig(_Strict):
         bf16: forward and backward passes in bfloat16; what learns is kept in float32.
         gradient_checkpointing: recompute activations instead of keeping them.
         max_length: longest sample in tokens, image tokens included. Longer ones are bad samples.
-        clip_frames: frames taken of a clip, spread evenly.
+        clip_frames: frames taken of a clip, spread evenly, where the base fixes no number.
         bad_samples: stop at the first sample that cannot be used, or skip and count such samples.
         aside_share: share of the training split's people kept out of training, to measure on.
         eval_samples: how many held-out samples are answered at each evaluation.

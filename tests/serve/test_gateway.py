@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from facellava.checkpoint import load
 from facellava.faces import MEASUREMENTS
-from facellava.model import FaceEncoder
+from facellava.face_encoder import FaceEncoder
 from facellava.predictor import embedded_weights
 from facellava.processor import FaceLlavaProcessor
 from serve.api_answers import ErrorReply, FacesReply, Health, ModelList

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from facellava.model import FaceEncoder, FaceLlavaForConditionalGeneration
+from facellava.face_encoder import FaceEncoder
+from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from train.encoder import to_pixel_values
 from train.face_arrays import FaceArrays
