@@ -5,11 +5,11 @@
     python -m benchmarks.clip_tokens ramps.npz
     python -m benchmarks.clip_tokens photos.npz --way full-8 --way pool2-8
 
-A ramp becomes clips of LONGEST frames in which the expression rises, stays and falls again, for as
-short a time as a glimpse or for most of the clip; a way sees so many of these frames, spread evenly.
-The embedded model is then tuned for each way (all but its vision tower) to name the expression, with
-the same clips in the same order. One JSON line a way: accuracy on people who were not trained on,
-and what it loses to the first way, with 95% intervals by bootstrap over these people.
+A ramp becomes clips of LONGEST frames in which the expression rises, stays and falls again, in a
+glimpse or over most of the clip; a way sees so many of these frames, spread evenly. The embedded
+model is then tuned for each way (all but its vision tower) to name the expression, with the same
+clips in the same order. One JSON line a way: accuracy on people who were not trained on, and what
+it loses to the first way, with 95% intervals by bootstrap over these people.
 """
 
 from __future__ import annotations

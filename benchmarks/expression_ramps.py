@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import cv2
 import numpy as np
@@ -33,9 +33,12 @@ from data_builders.rendered.morphable import load_model
 from data_builders.rendered.units import OTHER_SHAPES, unit_weights
 from data_builders.sources.ict_facekit import require_renderer
 from facellava.corpus import read_faces
-from facellava.faces import Face, canonical_face
+from facellava.faces import canonical_face
 from facellava.records import decode_frame
 from facellava.tasks.expression import BASIC
+
+if TYPE_CHECKING:
+    from data_builders.rendered.studio import Studio
 
 SIDE: Final = 96
 LEVELS: Final = (0.0, 1 / 3, 2 / 3, 1.0)
@@ -126,11 +129,9 @@ def apex_weights(name: str, rng: np.random.Generator) -> dict[str, float]:
     return weights
 
 
-def ramps_of_person(pack: Path, number: int) -> Ramps:
+def ramps_of_person(studio: Studio, number: int) -> Ramps:
     """One ramp an expression of the model's person number so-and-so, each in a shot of its own."""
-    from data_builders.sources.ict_facekit import _studio, identity_shapes
-
-    person = draw_person(np.random.default_rng((1, number)), identity_shapes(pack))
+    person = draw_person(np.random.default_rng((1, number)), len(studio.model.identity_offsets))
     rng = np.random.default_rng((2, number))
     seen = []
     for name in BASIC:
@@ -144,10 +145,11 @@ def ramps_of_person(pack: Path, number: int) -> Ramps:
                 roll=shot.roll + turn[2], painting=int(rng.integers(2**31)),
             )  # fmt: skip
             weights = {shape: weight * level for shape, weight in apex.items()}
-            picture, marks = _studio(pack).shoot(person, weights, moved)
+            picture, marks = studio.shoot(person, weights, moved)
             for _ in range(VIEWS):
                 found = marks + rng.normal(0, FINDER_ERROR, marks.shape)
-                seen.append(_small(canonical_face(picture, found, source="rendered")))
+                face = canonical_face(picture, found, source="rendered")
+                seen.append((_small(face.crop), face.landmarks))
     shape = (RAMPS_A_PERSON, len(LEVELS), VIEWS)
     return Ramps(
         np.stack([crop for crop, _ in seen]).reshape(*shape, SIDE, SIDE, 3),
@@ -158,9 +160,8 @@ def ramps_of_person(pack: Path, number: int) -> Ramps:
     )
 
 
-def _small(face: Face) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    crop = cv2.resize(face.crop, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    return np.asarray(crop, np.uint8), face.landmarks
+def _small(crop: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(crop, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 @app.command()
@@ -171,13 +172,16 @@ def rendered(
 ) -> None:
     """Ramps of seven expressions a person, of rendered faces."""
     require_renderer()
-    load_model(pack)
+    # VTK takes a second to load, and photos do without.
+    from data_builders.rendered.studio import Studio
+
+    studio = Studio(load_model(pack))
     folder = out.with_name(f"{out.name}.parts")
     folder.mkdir(parents=True, exist_ok=True)
     for number in tqdm(range(people), unit="person", disable=None):
         part = folder / f"{number:05d}.npz"
         if not part.exists():
-            ramps_of_person(pack, number).save(part)
+            ramps_of_person(studio, number).save(part)
     _joined([Ramps.load(folder / f"{number:05d}.npz") for number in range(people)]).save(out)
 
 
@@ -203,9 +207,9 @@ def _photos(corpus: Path, source: str, split: str, most: int) -> Iterator[Ramps]
         if record.source != source or name not in BASIC or not left:
             continue
         left -= 1
-        crop = cv2.resize(decode_frame(record.frames[0]), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        crop = _small(decode_frame(record.frames[0]))
         yield Ramps(
-            np.asarray(crop, np.uint8)[None, None, None],
+            crop[None, None, None],
             np.asarray(record.landmarks[0], np.float32)[None, None, None],
             np.array([BASIC.index(name)]),
             np.array([0]),

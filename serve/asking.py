@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from facellava.answer import Answer, read_answer, verdict_of
 from facellava.conversation import Message, flatten_turns, item_kinds
 from facellava.errors import FacellavaError, NoFaceFound
-from facellava.faces.face_png import data_url
 from facellava.face_encoder import FaceEncoder
+from facellava.faces.face_png import data_url
 from facellava.predictor import CLIP_FRAMES, choose
 from facellava.processor import FaceLlavaProcessor
 from facellava.tasks import Verdict

@@ -167,9 +167,7 @@ def set_clips_command(
     pool: Annotated[
         int, typer.Option(min=1, help="Side of the squares of patches that become one token.")
     ] = 1,
-    merge: Annotated[
-        int, typer.Option(min=1, help="Consecutive frames that become one.")
-    ] = 1,
+    merge: Annotated[int, typer.Option(min=1, help="Consecutive frames that become one.")] = 1,
 ) -> None:
     """Copy a checkpoint whose clips take fewer tokens; train it on clips afterwards.
 

@@ -174,9 +174,7 @@ def test_values_that_do_not_fit(build_config, clip_vision, values, said):
 def test_an_encoder_for_clips_fixes_their_length(build_config, clip_vision, tiny_tokenizer):
     sizes = clip_vision.to_dict()
     del sizes["model_type"]
-    config = build_config(
-        clip_vision, video_config=LanguageBindVideoConfig(num_frames=4, **sizes)
-    )
+    config = build_config(clip_vision, video_config=LanguageBindVideoConfig(num_frames=4, **sizes))
     model, processor = new_model(config, tiny_tokenizer)
     with pytest.raises(BadModelInput, match="video_config reads clips of 4 frames"):
         set_clips(model, processor, frames=8)

@@ -88,9 +88,7 @@ def test_clips(engine: EngineProcess, nano: Library, faces: list[Face]) -> None:
     assert runs["again"]["encoded"] == []
 
 
-def test_clips_of_fewer_tokens(
-    engine: EngineProcess, faces: list[Face], tmp_path: Path
-) -> None:
+def test_clips_of_fewer_tokens(engine: EngineProcess, faces: list[Face], tmp_path: Path) -> None:
     """64 frames in the tokens of 8, a clip whose frames make no whole pairs, and photos beside."""
     model, processor = load(embedded_weights())
     set_clips(model, processor, pool=2, merge=2)
