@@ -158,7 +158,7 @@ def merge(
 
 @app.command("clips")
 def set_clips_command(
-    out: Annotated[Path, typer.Argument(help="The new checkpoint folder.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The new checkpoint folder.")],
     model: ModelOption = None,
     frames: Annotated[
         Optional[int],  # noqa: UP045

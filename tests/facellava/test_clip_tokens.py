@@ -158,6 +158,23 @@ def test_a_checkpoint_is_changed_saved_and_read_again(
         checkpoint.load(tmp_path / "model")
 
 
+def test_the_command_copies_a_checkpoint(
+    facellava, build_config, clip_vision, tiny_tokenizer, tmp_path
+):
+    whole = checkpoint.save(*new_model(build_config(clip_vision), tiny_tokenizer), tmp_path / "a")
+    settings = ["--model", whole, "--frames", 8, "--merge", 2]
+    done = facellava("train", "clips", "--out", tmp_path / "b", *settings, "--pool", 2)
+    assert done.code == 0
+    assert "8 frame(s) of a clip take 16 tokens" in " ".join(done.out.split())
+    _, processor = checkpoint.load(tmp_path / "b")
+    found = (processor.clip_frames, processor.clip_merge, processor.tokens_per_clip_frame)
+    assert found == (8, MERGE, CLIP_TOKENS)
+    refused = facellava("train", "clips", "--out", tmp_path / "c", *settings, "--pool", 3)
+    assert refused.code == 1
+    assert "clip_pool is 3, which does not divide the grid of 4 x 4 patches" in refused.err
+    assert not (tmp_path / "c").exists()
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
