@@ -35,7 +35,7 @@ from facellava.face_encoder import FaceEncoder
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.predictor import embedded_weights
 from facellava.processor import FaceLlavaProcessor
-from facellava.region_attention import region_distances
+from facellava.region_attention import check_landmarks, region_distances
 from facellava.tasks import TASKS
 from facellava.tasks.expression import BASIC
 from train.augment import shift
@@ -78,7 +78,7 @@ class NearRegions(FaceEncoder):
     """A rival: the patches nearest to brows, eyes, nose and mouth as they are, the rest as one."""
 
     def forward(self, image_features: Tensor, landmarks: Tensor | None) -> Any:
-        self.landmarks = landmarks
+        self.landmarks = check_landmarks(landmarks, len(image_features))
         return super().forward(image_features, landmarks)
 
     def shorten(self, tokens: Tensor) -> Tensor:
