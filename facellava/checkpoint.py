@@ -8,6 +8,7 @@ are safetensors and nothing else: other formats can run code when they are read.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import tempfile
@@ -100,6 +101,7 @@ def new_model(
         tokens_per_frame=config.tokens_per_frame,
         tokens_per_clip_frame=config.tokens_per_clip_frame,
         clip_frames=config.clip_frames,
+        clip_merge=config.clip_merge,
     )
     model = FaceLlavaForConditionalGeneration(config).eval()
     generation = model.generation_config
@@ -110,6 +112,38 @@ def new_model(
     # A placeholder without a face behind it means nothing: the model must never write one.
     generation.suppress_tokens = [config.image_token_id, config.video_token_id]
     return model, processor
+
+
+def set_clips(
+    model: FaceLlavaForConditionalGeneration,
+    processor: FaceLlavaProcessor,
+    *,
+    frames: int | None = None,
+    pool: int = 1,
+    merge: int = 1,
+) -> None:
+    """Change in place how many tokens clips take; the weights should be trained for it afterwards.
+
+    Args:
+        model: of a checkpoint.
+        processor: of the same checkpoint.
+        frames: the config's `clip_frames`; None leaves it.
+        pool: the config's `clip_pool`.
+        merge: the config's `clip_merge`.
+
+    Raises:
+        BadModelInput: a value that does not fit the encoders; nothing is changed then.
+    """
+    config = model.config
+    wanted = {"clip_frames": frames or config.clip_frames, "clip_pool": pool, "clip_merge": merge}
+    tried = copy.deepcopy(config)
+    for name, value in wanted.items():
+        setattr(tried, name, value)
+    tried.check_clips()
+    for name, value in wanted.items():
+        setattr(config, name, value)
+    processor.tokens_per_clip_frame = config.tokens_per_clip_frame
+    processor.clip_frames, processor.clip_merge = config.clip_frames, config.clip_merge
 
 
 def save(
@@ -285,6 +319,11 @@ def load(
         raise BadCheckpoint(
             f"In {folder} the processor gives clips of {processor.clip_frames} frames and the "
             f"model reads {config.clip_frames}; save the folder anew."
+        )
+    if processor.clip_merge != config.clip_merge:
+        raise BadCheckpoint(
+            f"In {folder} the processor merges {processor.clip_merge} frame(s) of a clip and the "
+            f"model {config.clip_merge}; save the folder anew."
         )
     return model.to(device).eval(), processor
 

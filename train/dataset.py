@@ -134,7 +134,7 @@ class Reader:
             sample_id = sample.sample_id
             record = self.tables.face(row)
             item = shown(record, self.clip_frames)
-            n_frames = len(item) if isinstance(item, Sequence) else 1
+            n_frames = len(self.processor.frames_of(item))
             kind = "video" if isinstance(item, Sequence) else "image"
             messages = face_conversation(
                 kind,  # type: ignore[arg-type]
@@ -225,7 +225,7 @@ class _Scanned(Dataset[tuple[int, int, int, int, str]]):
         except BadSample as error:
             return row, 0, 0, 0, str(error)
         labels = np.array(found.text.labels)
-        n_frames = len(found.item) if isinstance(found.item, Sequence) else 1
+        n_frames = len(self.reader.processor.frames_of(found.item))
         return row, len(labels), n_frames, int((labels[1:] >= 0).sum()), ""
 
 

@@ -149,17 +149,17 @@ def _of_stage(
     learned = learned_count(model, config, stage)
     added = _added(config, stage, counts, learned)
     whole = sum(counts.values()) + added
-    per_frame = model.config.tokens_per_frame
-    frames = 1 + assumed.clip_share * (config.clip_frames - 1)
-    average = _Shape(frames * per_frame, assumed.text_tokens)
+    values = model.config
+    photo, steps = values.tokens_per_frame, (values.clip_frames or config.clip_frames)
+    clip = -(-steps // values.clip_merge) * values.tokens_per_clip_frame
+    share = assumed.clip_share
+    average = _Shape((1 - share) * photo + share * clip, assumed.text_tokens)
+    longest = _Shape(max(photo, clip) if share else photo, assumed.text_tokens)
     # A packed row is as full as whole samples make it; the average is taken as its measure.
     packed = max(1.0, config.row_length / average.length)
     of_pass = packed if config.packing else settings.batch
     batch = of_pass * settings.accumulation * assumed.gpus
     seen = settings.max_steps * batch if settings.max_steps else assumed.samples * settings.epochs
-    longest = _Shape(
-        per_frame * (config.clip_frames if assumed.clip_share else 1), assumed.text_tokens
-    )
     flops = seen * sample_flops(config, stage, model, average.image, average.text)
     speed = assumed.peak_tflops * 1e12 * assumed.utilisation * assumed.gpus
     kept_in = BFLOAT16 if config.bf16 and config.tune == "lora" else FLOAT32

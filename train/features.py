@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from facellava.model import FaceEncoder
+from facellava.face_encoder import FaceEncoder
 from train.augment import recolour, shift, to_pictures
 from train.encoder import best_device
 from train.face_arrays import FaceArrays

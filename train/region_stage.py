@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalPrediction
 
-from facellava.model import FaceEncoder
+from facellava.face_encoder import FaceEncoder
 from train.face_arrays import FaceArrays
 from train.face_batches import LABELS
 from train.features import FeatureCache

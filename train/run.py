@@ -208,7 +208,8 @@ def _open_folder(config: RunConfig, note: dict[str, Any]) -> None:
 def _data(config: RunConfig, processor: FaceLlavaProcessor) -> _Data:
     def reader(split: str) -> Reader:
         tables = CorpusTables(config.corpus, split, config.out / "tables")
-        return Reader(tables, processor, config.max_length, config.clip_frames)
+        frames = processor.clip_frames or config.clip_frames
+        return Reader(tables, processor, config.max_length, frames)
 
     def aside(record: FaceRecord) -> bool:
         return set_aside(record, config.aside_share)

@@ -123,7 +123,7 @@ class RunConfig(_Strict):
         packing: put several samples into one row, none of which sees another: a forward pass is one
             row without padding, in training.
         packed_length: most tokens of such a row; without it, max_length.
-        clip_frames: frames taken of a clip, spread evenly.
+        clip_frames: frames taken of a clip, spread evenly, where the base fixes no number.
         bad_samples: stop at the first sample that cannot be used, or skip and count such samples.
         aside_share: share of the training split's people kept out of training, to measure on.
         eval_samples: how many held-out samples are answered at each evaluation.

@@ -166,3 +166,32 @@ def merge(
 
     merged = merge_adapter(model or embedded_weights(), adapter, out)
     typer.echo(f"The merged checkpoint is in {merged}")
+
+
+@app.command("clips")
+def set_clips_command(
+    out: Annotated[Path, typer.Option(help="The new checkpoint folder.")],
+    model: ModelOption = None,
+    frames: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Frames that every clip is sampled to; by default as before."),
+    ] = None,
+    pool: Annotated[
+        int, typer.Option(min=1, help="Side of the squares of patches that become one token.")
+    ] = 1,
+    merge: Annotated[int, typer.Option(min=1, help="Consecutive frames that become one.")] = 1,
+) -> None:
+    """Copy a checkpoint whose clips take fewer tokens; train it on clips afterwards.
+
+    --pool 2 leaves a quarter; --frames 64 --pool 2 --merge 2 takes 64 frames for the tokens of 8.
+    """
+    from facellava import checkpoint
+    from facellava.predictor import embedded_weights
+
+    loaded, processor = checkpoint.load(model or embedded_weights())
+    checkpoint.set_clips(loaded, processor, frames=frames, pool=pool, merge=merge)
+    checkpoint.save(loaded, processor, out)
+    tokens = processor.clip_tokens(frames) if frames else processor.tokens_per_clip_frame
+    typer.echo(
+        f"The checkpoint is in {out}; {frames or merge} frame(s) of a clip take {tokens} tokens"
+    )
