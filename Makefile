@@ -42,7 +42,7 @@ corpus: setup
 	  --limit $(LIMIT) --executor $(EXECUTOR) --out $(CORPUS)
 
 nano: setup
-	$(BIN)/facellava train nano --corpus $(CORPUS) --out runs/nano
+	$(BIN)/facellava train run nano --set corpus=$(CORPUS) --set out=runs/nano
 
 clean:
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .gradio

@@ -53,13 +53,25 @@ class FaceLlava:
         self.scorer = LabelScorer(self.model, processor)
 
     @classmethod
-    def load(cls, path: str | Path | None = None) -> FaceLlava:
+    def load(cls, path: str | Path | None = None, adapter: str | Path | None = None) -> FaceLlava:
         """Load a checkpoint folder; None is the embedded nano.
 
+        Args:
+            path: the folder.
+            adapter: folder of a PEFT adapter that was trained on it, of whatever parts.
+
         Raises:
-            BadCheckpoint: the folder is missing, incomplete or damaged.
+            BadCheckpoint: a folder is missing, incomplete or damaged, or the two do not belong
+                together.
         """
-        return cls(*checkpoint.load(embedded_weights() if path is None else path))
+        folder = embedded_weights() if path is None else Path(path)
+        model, processor = checkpoint.load(folder)
+        if adapter is not None:
+            # Importing PEFT takes a second, and few ask with an adapter.
+            from facellava.adapter import adapted_model
+
+            model = adapted_model(model, folder, Path(adapter)).merge_and_unload()
+        return cls(model, processor)
 
     def ask(
         self,

@@ -224,9 +224,13 @@ class _Scanned(Dataset[tuple[int, int, int, int, str]]):
             found = self.reader.read(row)
         except BadSample as error:
             return row, 0, 0, 0, str(error)
-        labels = np.array(found.text.labels)
         n_frames = len(self.reader.processor.frames_of(found.item))
-        return row, len(labels), n_frames, int((labels[1:] >= 0).sum()), ""
+        return row, len(found.text.input_ids), n_frames, learned_tokens(found.text), ""
+
+
+def learned_tokens(text: EncodedText) -> int:
+    """How many tokens of a sample have a loss."""
+    return int((np.array(text.labels)[1:] >= 0).sum())
 
 
 def scan(

@@ -9,6 +9,9 @@ Models are built on torch's meta device, without weights. Counted in FLOPs (a mu
 - gradient checkpointing: the language model's forward once more;
 - the vision tower: its forward only, since it never learns.
 
+Of a base from scratch only the two stages are counted, and not the encoder's pre-training before
+them: stage "regions" sees the stored features of faces there, and no language model.
+
 Memory is of one GPU that holds everything (no sharding); activations are a rough figure after
 Korthikanti et al., Reducing Activation Recomputation in Large Transformer Models (2022).
 """
@@ -25,9 +28,12 @@ from facellava.config import FaceLlavaConfig
 from facellava.corpus import read_manifest
 from facellava.errors import BadCheckpoint, BadModelInput, BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
+from train.encoder import encoder_config
 from train.quantise import NF4_BYTES, quantised_layers
 from train.run_checks import GIB, base_folder, learned_count
 from train.run_config import RunConfig, Stage
+from train.scratch import base_config
+from train.tokenizer import VOCABULARY
 from train.trainable import own_parameters, part_of
 
 FLOAT32, BFLOAT16 = 4, 2
@@ -103,14 +109,18 @@ def samples_of(config: RunConfig) -> int | None:
 
 
 def meta_model(config: RunConfig) -> FaceLlavaForConditionalGeneration:
-    """The model without weights: of the base where it is there, else of the preset's backbone.
+    """The model without weights: of the base, or of what the settings say that it will be.
 
     Raises:
         BadSettings: neither is there, or the values do not fit each other.
     """
     folder = base_folder(config)
     try:
-        if (folder / "config.json").is_file():
+        if config.scratch is not None:
+            encoder = config.scratch.encoder
+            vision = encoder_config(encoder.widths, encoder.depths).to_dict()
+            values = base_config(config.scratch, vision, VOCABULARY)
+        elif (folder / "config.json").is_file():
             values = FaceLlavaConfig.from_pretrained(folder, local_files_only=True)
         elif config.backbone is not None:
             backbone = config.backbone
@@ -220,8 +230,11 @@ def sample_flops(
     looked_up = 0 if tied else text.vocab_size * text.hidden_size
     attention = 2 * length * text.num_attention_heads * head * text.num_hidden_layers
     language = (2 * (counts["language model"] - looked_up) + attention) * length
+    stored = config.scratch is not None
+    if stored and stage == "regions":
+        language = 0.0
     faces = 2 * (counts["projector"] + counts["FRGCA"]) * image_tokens
-    forward = 2 * counts["vision tower"] * image_tokens + faces + language
+    forward = 2 * (0 if stored else counts["vision tower"]) * image_tokens + faces + language
     # Gradients pass through the language model to what learns before it, frozen or not.
     backward = language + (0.0 if config.lora_only else faces)
     if stage == "instruct":
@@ -230,7 +243,7 @@ def sample_flops(
         changed += counts["language model"] - looked_up if config.tune == "full" else 0
         backward += 2 * changed * length
     if not config.lora_only:
-        taught = counts["FRGCA"] + (counts["projector"] if stage == "instruct" else 0)
+        taught = counts["FRGCA"] + (counts["projector"] if stored or stage == "instruct" else 0)
         backward += 2 * taught * image_tokens
     return forward + backward + (language if config.gradient_checkpointing else 0.0)
 

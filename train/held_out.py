@@ -1,7 +1,8 @@
-"""Task metrics during training: greedy answers to a few held-out samples, read and counted."""
+"""What is kept out of training, and task metrics on some of it: greedy answers, counted."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,7 +15,7 @@ from facellava.conversation import FaceItem, face_conversation
 from facellava.metrics import cs, mae, mean_f1, uar, war
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
-from facellava.records import Sample
+from facellava.records import FaceRecord, Sample
 from facellava.tasks import Verdict
 from train.dataset import Reader, Usable, shown
 from train.face_arrays import ABSENT, UNITS, coded_units
@@ -105,6 +106,17 @@ class HeldOutAnswers:
             length = encoded["input_ids"].shape[1]
             texts += tokenizer.batch_decode(ids[:, length:], skip_special_tokens=True)
         return [text.strip() for text in texts]
+
+
+def set_aside(record: FaceRecord, share: float) -> bool:
+    """Whether a face of the training split is kept out of training.
+
+    One person's faces stay together, and so do a face and what was blended from it.
+    """
+    made = record.source.endswith("self_blended")
+    person = record.subject or (record.origin if made else record.face_id)
+    digest = hashlib.sha256(person.encode()).digest()
+    return int.from_bytes(digest[:4], "big") / 2**32 < share
 
 
 def choose(reader: Reader, usable: Usable, count: int) -> list[Asked]:

@@ -1,4 +1,4 @@
-"""Stage 2: the language model learns to answer, over cached features of the frozen encoder.
+"""Stage 2 over cached features of the frozen encoder: its rows, and the loss of nano's answers.
 
 Loss on the assistant's turns only. The words that carry a verdict count more than the reasons
 around them, and a year's target is spread over its neighbours, since no face shows its exact age.
@@ -6,9 +6,8 @@ around them, and a year's target is spread over its neighbours, since no face sh
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,20 +15,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
-from transformers.trainer_pt_utils import get_length_grouped_indices
+from transformers import PreTrainedTokenizerBase
 
 from facellava.conversation import face_conversation
-from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import IGNORED_LABEL, EncodedText, FaceLlavaProcessor
 from facellava.records import Sample
 from facellava.tasks import TASKS
+from train.dataset import Usable, learned_tokens
 from train.face_arrays import ABSENT, UNITS
 from train.features import FeatureCache
 from train.tokenizer import verdict_words
-from train.trainer_runs import last_checkpoint, loader_workers, log_quietly
 
 VERDICT_WEIGHT = 3.0
 AGE_SPREAD_YEARS = 2.5
@@ -82,12 +79,22 @@ class InstructionRows(Dataset[dict[str, Any]]):
         cache: features of their faces.
         units: (N, U) of `FaceArrays.units`: an answer that names the active units of a face says
             nothing about those that nobody coded, so these are no wrong choice there.
+
+    Attributes:
+        usable: what grouping needs of the rows; all of them can be used.
     """
 
     def __init__(self, rows: Sequence[Row], cache: FeatureCache, units: NDArray[np.int8]) -> None:
         self.rows, self.cache = rows, cache
         # Where none is coded, the answer's units were measured, and all of them were.
         self.uncoded = (units == ABSENT) & (units != ABSENT).any(axis=1, keepdims=True)
+        self.usable = Usable(
+            rows=np.arange(len(rows)),
+            lengths=np.array([len(row.text.input_ids) for row in rows], np.int32),
+            frames=np.array([row.frames for row in rows], np.int32),
+            learned=np.array([learned_tokens(row.text) for row in rows], np.int32),
+            skipped=(),
+        )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -101,6 +108,21 @@ class InstructionRows(Dataset[dict[str, Any]]):
             "uncoded": torch.from_numpy(self.uncoded[row.face]),
             "image_features": torch.from_numpy(features),
             "landmarks": torch.from_numpy(self.cache.landmarks[variants, row.face]),
+        }
+
+
+@dataclass(frozen=True)
+class CachedCollator:
+    """Rows to the model's tensors, padded on the right, frames in order of their rows."""
+
+    processor: FaceLlavaProcessor
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        return {
+            **self.processor.pad([row["text"] for row in rows], side="right"),
+            "image_features": torch.cat([row["image_features"] for row in rows]),
+            "landmarks": torch.cat([row["landmarks"] for row in rows]),
+            "uncoded": torch.stack([row["uncoded"] for row in rows]),
         }
 
 
@@ -175,110 +197,3 @@ class VerdictLoss(nn.Module):
             soft = -(self.year_targets[years[aged]] * logs[aged][:, self.year_ids]).sum(dim=1)
             errors = errors.masked_scatter(aged, soft)
         return (errors * weights).sum()
-
-
-class LengthGroups(Sampler[int]):
-    """Rows of like length side by side; the order depends on seed and epoch only.
-
-    So a resumed run skips exactly the rows that were seen.
-    """
-
-    def __init__(self, lengths: list[int], batch: int, seed: int) -> None:
-        self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1000 + self.epoch)
-        return iter(get_length_grouped_indices(self.lengths, self.batch, generator=generator))
-
-    def set_epoch(self, epoch: int) -> None:
-        """The trainer calls this at the start of each epoch."""
-        self.epoch = epoch
-
-
-class InstructionTrainer(Trainer):
-    """Trainer with our loss and batches of rows of like length."""
-
-    def __init__(self, *, processor: FaceLlavaProcessor, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.verdict_loss = VerdictLoss(processor.tokenizer).to(self.args.device)
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
-        labels, uncoded = inputs.pop("labels"), inputs.pop("uncoded")
-        outputs = model(**inputs)
-        loss = self.verdict_loss(outputs.logits, labels, uncoded)
-        return (loss, outputs) if return_outputs else loss
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        dataset: InstructionRows = train_dataset or self.train_dataset
-        lengths = [len(row.text.input_ids) for row in dataset.rows]
-        return LengthGroups(lengths, self.args.train_batch_size, self.args.seed)
-
-
-def train_instructions(
-    model: FaceLlavaForConditionalGeneration,
-    processor: FaceLlavaProcessor,
-    rows: InstructionRows,
-    out: Path,
-    *,
-    epochs: float = 2.0,
-    learning_rate: float = 1.5e-3,
-    batch: int = 64,
-    save_steps: int = 250,
-    seed: int = 0,
-) -> None:
-    """Train everything but the vision tower in place; goes on from the last checkpoint in `out`."""
-    model.face_encoder.vision_tower.requires_grad_(False)
-
-    def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
-        batch_of_text = processor.pad([item["text"] for item in items], side="right")
-        return (
-            batch_of_text
-            | {
-                name: torch.cat([item[name] for item in items])
-                for name in ("image_features", "landmarks")
-            }
-            | {"uncoded": torch.stack([item["uncoded"] for item in items])}
-        )
-
-    if model.config.text_config.tie_word_embeddings:
-        # Stored once, under the embedding's name; on resuming the trainer would miss the other.
-        model._keys_to_ignore_on_save = ["language_model.lm_head.weight"]
-    trainer = InstructionTrainer(
-        processor=processor,
-        model=model,
-        args=TrainingArguments(
-            output_dir=str(out),
-            num_train_epochs=epochs,
-            per_device_train_batch_size=batch,
-            learning_rate=learning_rate,
-            weight_decay=0.05,
-            adam_beta2=0.98,
-            lr_scheduler_type="cosine",
-            # Below 1: a share of all steps.
-            warmup_steps=0.03,
-            max_grad_norm=1.0,
-            use_cpu=not torch.cuda.is_available(),
-            dataloader_num_workers=loader_workers(),
-            bf16=True,
-            save_strategy="steps",
-            save_steps=save_steps,
-            save_total_limit=1,
-            logging_steps=50,
-            report_to="none",
-            remove_unused_columns=False,
-            seed=seed,
-        ),
-        train_dataset=rows,
-        data_collator=collate,
-    )
-    log_quietly(trainer)
-    trainer.train(resume_from_checkpoint=last_checkpoint(out))

@@ -9,12 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from torch import Tensor
 from transformers import Trainer
 from transformers.utils import is_flash_attn_2_available
+
+from facellava.model import FaceLlavaForConditionalGeneration
+from train.run_config import RunConfig
 
 # The first process may read a whole corpus while the others wait.
 PATIENCE = timedelta(hours=6)
@@ -55,3 +59,18 @@ def whole_state(trainer: Trainer) -> Mapping[str, Tensor] | None:
         return None
     state: Mapping[str, Tensor] = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     return state
+
+
+def what_was_chosen(
+    config: RunConfig, model: FaceLlavaForConditionalGeneration, processes: PartialState
+) -> dict[str, Any]:
+    """What was chosen by what the machine has."""
+    return {
+        "device": processes.device.type,
+        "processes": processes.num_processes,
+        "sharding": sharding() or "none",
+        "attention": model.language_model.config._attn_implementation,
+        "computes in": "bfloat16" if config.bf16 else "float32",
+        "language model in": config.quantise if config.quantise != "none" else str(model.dtype),
+        "gradient checkpointing": config.gradient_checkpointing,
+    }

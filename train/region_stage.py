@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalPrediction
 
 from facellava.face_encoder import FaceEncoder
@@ -23,7 +22,8 @@ from train.face_arrays import FaceArrays
 from train.face_batches import LABELS
 from train.features import FeatureCache
 from train.heads import FaceHeads, expression_targets, figures, losses
-from train.trainer_runs import last_checkpoint, loader_workers, log_quietly
+from train.run_config import RunConfig
+from train.stage_trainer import StageTrainer, last_whole_checkpoint, stage_arguments
 
 
 class RegionStage(nn.Module):
@@ -71,56 +71,36 @@ class FaceRows(Dataset[dict[str, Tensor]]):
 
 
 def train_regions(
-    face_encoder: FaceEncoder,
-    train: FaceRows,
-    held_out: FaceRows,
-    out: Path,
-    *,
-    epochs: float = 4.0,
-    learning_rate: float = 1e-3,
-    batch: int = 128,
-    seed: int = 0,
-) -> dict[str, float]:
+    face_encoder: FaceEncoder, train: FaceRows, held_out: FaceRows, out: Path, config: RunConfig
+) -> list[dict[str, float]]:
     """Train FRLP, FRGCA and projector in place; goes on from the last checkpoint in `out`.
 
     Returns:
-        The heads' figures on the faces set aside.
+        The log of the steps; its last entry holds the heads' figures on the faces set aside.
     """
     stage = RegionStage(face_encoder, train.arrays.measured.shape[1])
 
     def score(prediction: EvalPrediction) -> dict[str, float]:
         return figures(prediction.predictions, held_out.arrays)
 
-    trainer = Trainer(
+    trainer = StageTrainer(
+        stage=config.regions,
         model=stage,
-        args=TrainingArguments(
-            output_dir=str(out),
-            num_train_epochs=epochs,
-            per_device_train_batch_size=batch,
+        args=stage_arguments(
+            config,
+            "regions",
+            out,
             per_device_eval_batch_size=512,
-            learning_rate=learning_rate,
-            weight_decay=0.01,
-            lr_scheduler_type="cosine",
-            # Below 1: a share of all steps.
-            warmup_steps=0.05,
-            max_grad_norm=1.0,
-            use_cpu=not torch.cuda.is_available(),
-            dataloader_num_workers=loader_workers(),
-            bf16=True,
             eval_strategy="epoch",
-            save_strategy="epoch",
-            save_total_limit=1,
-            logging_steps=100,
-            report_to="none",
-            remove_unused_columns=False,
             label_names=list(LABELS),
-            seed=seed,
+            # Rows draw their variants in this process, so that a resumed run draws the same.
+            dataloader_num_workers=0,
         ),
         train_dataset=train,
         eval_dataset=held_out,
         compute_metrics=score,
     )
-    log_quietly(trainer)
-    trainer.train(resume_from_checkpoint=last_checkpoint(out))
-    found: dict[str, float] = trainer.evaluate()
-    return found
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(out))
+    trainer.evaluate()
+    history: list[dict[str, float]] = trainer.state.log_history
+    return history

@@ -25,38 +25,44 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from peft import PeftModel
 from torch import Tensor
 from transformers import set_seed
 
 from facellava import checkpoint
+from facellava.adapter import NOTE_FILE, adapted_model, weights_digest
 from facellava.corpus import read_manifest, sha256, validate
 from facellava.errors import BadCheckpoint, BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord
 from train.dataset import Collator, CorpusTables, Reader, TrainingRows, Usable, scan
-from train.held_out import HeldOutAnswers, choose
-from train.merge import NOTE_FILE, adapted_model, weights_digest
+from train.held_out import HeldOutAnswers, choose, set_aside
 from train.model_card import write_model_card, write_training_data
-from train.nano import set_aside
 from train.packed_attention import attend_by_sample
 from train.packed_rows import PackingCollator
-from train.processes import attention_for, join, sharding, training_device, whole_state
+from train.processes import (
+    attention_for,
+    join,
+    sharding,
+    training_device,
+    what_was_chosen,
+    whole_state,
+)
 from train.quantise import load_nf4
 from train.run_checks import base_folder, check_apart, check_machine, check_space, check_start
 from train.run_config import RunConfig, Stage
 from train.run_report import REPORT_FILE, StageReport, write_report, write_whole
-from train.run_trainer import last_whole_checkpoint, new_trainer
-from train.trainable import PartRow, make_trainable, trainable_table
+from train.run_trainer import new_trainer
+from train.scratch import train_from_scratch
+from train.stage_trainer import last_whole_checkpoint
+from train.trainable import ShowTable, make_trainable, trainable_table
 
 logger = logging.getLogger(__name__)
 
 RUN_FILE = "run.json"
 # May differ when a run goes on: they change nothing that is learned.
 FREE_TO_CHANGE = ("workers", "report_to", "save_steps", "out")
-ShowTable = Callable[[Stage, list[PartRow]], None]
 
 
 @dataclass(frozen=True)
@@ -83,13 +89,16 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
         TrainingStopped: a loss that is no number, or a full disk.
     """
     check_machine(config)
+    if config.scratch is not None:
+        _open_folder(config, _note(config, None))
+        return train_from_scratch(config, show)
     processes = join()
     first = processes.is_main_process
     base = base_folder(config)
     set_seed(config.seed)
     model: FaceLlavaForConditionalGeneration | PeftModel
     model, processor = _loaded(config, base)
-    machine = _machine(config, model, processes)
+    machine = what_was_chosen(config, model, processes)
     note: dict[str, Any] = {}
     if config.packing:
         check_apart(model)
@@ -151,24 +160,9 @@ def _loaded(
     return model, processor
 
 
-def _machine(
-    config: RunConfig, model: FaceLlavaForConditionalGeneration, processes: PartialState
-) -> dict[str, Any]:
-    """What was chosen by what the machine has."""
+def _note(config: RunConfig, base: Path | None) -> dict[str, Any]:
     return {
-        "device": processes.device.type,
-        "processes": processes.num_processes,
-        "sharding": sharding() or "none",
-        "attention": model.language_model.config._attn_implementation,
-        "computes in": "bfloat16" if config.bf16 else "float32",
-        "language model in": config.quantise if config.quantise != "none" else str(model.dtype),
-        "gradient checkpointing": config.gradient_checkpointing,
-    }
-
-
-def _note(config: RunConfig, base: Path) -> dict[str, Any]:
-    return {
-        "base_sha256": weights_digest(base),
+        "base_sha256": None if base is None else weights_digest(base),
         "corpus_sha256": sha256(config.corpus / "manifest.json")
         if (config.corpus / "manifest.json").is_file()
         else None,

@@ -13,10 +13,10 @@ from peft.utils.constants import DUMMY_TARGET_MODULES
 from torch import Tensor
 
 from facellava import checkpoint
+from facellava.adapter import check_belongs
 from facellava.errors import BadSettings, MissingBackend
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.predictor import embedded_weights
-from train.merge import check_belongs
 from train.processes import sharding, training_device
 from train.quantise import check_nf4
 from train.run_config import EMBEDDED, RunConfig, Stage
@@ -111,17 +111,26 @@ def check_space(config: RunConfig, model: FaceLlavaForConditionalGeneration) -> 
     Raises:
         BadSettings: too little is free, or `out` lies in no folder that can be reached.
     """
-    above = config.out.resolve()
-    while not above.exists():
-        above = above.parent
     most = max(learned_count(model, config, stage) for stage in config.stages)
     needed = CHECKPOINTS * CHECKPOINT_BYTES * most
     tables = sum(file.stat().st_size for file in config.corpus.glob("*/*.parquet"))
     needed += 0 if (config.out / "tables").exists() else tables
+    check_free(config.out, needed)
+
+
+def check_free(out: Path, needed: int) -> None:
+    """Refuse a folder whose disk has less than so many bytes left.
+
+    Raises:
+        BadSettings: it has.
+    """
+    above = out.resolve()
+    while not above.exists():
+        above = above.parent
     free = shutil.disk_usage(above).free
     if free < needed:
         raise BadSettings(
-            f"The run needs about {needed / GIB:.1f} GiB in '{config.out}' and {free / GIB:.1f} "
+            f"The run needs about {needed / GIB:.1f} GiB in '{out}' and {free / GIB:.1f} "
             "GiB are free; free some, or give another out folder."
         )
 

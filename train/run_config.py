@@ -16,19 +16,22 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from facellava.errors import BadSettings
+from train.encoder import EncoderSettings
 
 Stage = Literal["regions", "instruct"]
 STAGES: tuple[Stage, ...] = ("regions", "instruct")
 PRESETS = Path(str(files("train") / "presets"))
 EMBEDDED = "nano"
+SCRATCH = "scratch"
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -52,6 +55,7 @@ class StageSettings(_Strict):
         schedule: how it falls afterwards.
         weight_decay: of weights other than biases and norms.
         optim: the optimiser.
+        beta2: decay of the second moment, of adamw and adam.
         max_grad_norm: gradients are scaled down to this norm.
     """
 
@@ -64,6 +68,7 @@ class StageSettings(_Strict):
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     optim: Literal["adamw", "adam", "rmsprop", "sgd"] = "adamw"
+    beta2: Share = 0.999
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
 
 
@@ -97,11 +102,57 @@ class Backbone(_Strict):
     face: dict[str, Any] = {}
 
 
+class ScratchSettings(_Strict):
+    """A base that is made from the corpus: its encoder is trained, the rest starts at random.
+
+    Attributes:
+        encoder: how the vision encoder is trained, under heads for every label of the faces.
+        teacher: how a larger encoder is trained before, whose heads the encoder learns from too.
+        variants: how often each face's features are stored, in other light and position.
+        width: of the language model.
+        layers: of the language model.
+        heads: of its attention.
+    """
+
+    encoder: EncoderSettings = EncoderSettings()
+    teacher: EncoderSettings | None = None
+    variants: Count = 2
+    width: Count = 256
+    layers: Count = 4
+    heads: Count = 4
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ScratchSettings:
+        for part, encoder in (("encoder", self.encoder), ("teacher", self.teacher)):
+            if encoder is None:
+                continue
+            for name in ("pictures", "batch", "round_pictures"):
+                if getattr(encoder, name) < 1:
+                    raise ValueError(f"scratch.{part}.{name} must be at least 1")
+            if encoder.seed:
+                raise ValueError(f"a run has one seed: give seed, and no scratch.{part}.seed")
+        if self.width % self.heads or self.width // self.heads % 2:
+            raise ValueError(
+                f"scratch.width is {self.width}; make it an even multiple of scratch.heads "
+                f"({self.heads})"
+            )
+        return self
+
+
+# They speak of LoRA, or of samples read from the corpus at each step.
+NOT_FROM_SCRATCH: Final = (
+    "lora_only", "start", "lora", "loss", "gradient_checkpointing", "max_length", "clip_frames",
+    "bad_samples", "eval_samples", "eval_tokens", "eval_steps", "early_stopping", "backbone",
+    "packing", "packed_length", "quantise",
+)  # fmt: skip
+
+
 class RunConfig(_Strict):
     """A training run.
 
     Attributes:
-        base: a Face-LLaVA checkpoint folder; "nano" is the embedded model.
+        base: a Face-LLaVA checkpoint folder; "nano" is the embedded model, "scratch" one that is
+            made from the corpus, as the section scratch says.
         corpus: a finished corpus.
         out: folder of the run. The same command goes on there after a stop.
         stage: "regions" teaches FRLP and FRGCA alone, "instruct" those, the projector and the
@@ -136,6 +187,7 @@ class RunConfig(_Strict):
         report_to: where curves go besides the report.
         seed: of initial weights, order and dropout.
         backbone: see Backbone.
+        scratch: see ScratchSettings.
     """
 
     base: str
@@ -168,6 +220,20 @@ class RunConfig(_Strict):
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
     seed: Annotated[int, Field(ge=0)] = 0
     backbone: Backbone | None = None
+    scratch: ScratchSettings | None = None
+
+    @model_validator(mode="after")
+    def _from_scratch(self) -> RunConfig:
+        if (self.base == SCRATCH) != (self.scratch is not None):
+            raise ValueError('base = "scratch" and a section scratch go together')
+        if self.scratch is None:
+            return self
+        if (self.stage, self.tune) != ("all", "full"):
+            raise ValueError('base = "scratch" goes with stage = "all" and tune = "full"')
+        odd = [name for name in NOT_FROM_SCRATCH if name in self.model_fields_set]
+        if odd:
+            raise ValueError(f'base = "scratch" has no use for {odd[0]}; leave it out')
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:
@@ -297,12 +363,12 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _check_keys(table: Mapping[str, Any], model: type[BaseModel], prefix: str) -> None:
+def _check_keys(table: Mapping[str, Any], section: type, prefix: str) -> None:
+    known = _settings_of(section)
     for key, value in table.items():
-        field = model.model_fields.get(key)
-        if field is None:
+        if key not in known:
             raise BadSettings(f"There is no setting {prefix}{key}; {_hint(prefix, str(key))}")
-        inner = _table_of(field.annotation)
+        inner = _table_of(known[key])
         if inner is not None and isinstance(value, Mapping):
             _check_keys(value, inner, f"{prefix}{key}.")
 
@@ -312,25 +378,37 @@ def _hint(prefix: str, key: str) -> str:
     known = _dotted(RunConfig, "")
     here = [name for name in known if name.rpartition(".")[0] == prefix.rstrip(".")]
     for names, alike in ((here, 0.75), (known, 0.75), (here, 0.5)):
-        words = {name.rpartition(".")[2]: name for name in names}
+        # Of two settings of one name the one that lies less deep.
+        deep_first = sorted(names, key=lambda name: -name.count("."))
+        words = {name.rpartition(".")[2]: name for name in deep_first}
         nearest = difflib.get_close_matches(key, words, n=1, cutoff=alike)
         if nearest:
             return f"did you mean {words[nearest[0]]}?"
     return f"known are {', '.join(here)}."
 
 
-def _dotted(model: type[BaseModel], prefix: str) -> list[str]:
+def _dotted(section: type, prefix: str) -> list[str]:
     names = []
-    for key, field in model.model_fields.items():
-        inner = _table_of(field.annotation)
+    for key, kind in _settings_of(section).items():
+        inner = _table_of(kind)
         names += [f"{prefix}{key}"] if inner is None else _dotted(inner, f"{prefix}{key}.")
     return names
 
 
-def _table_of(annotation: Any) -> type[BaseModel] | None:
-    kinds = [annotation, *getattr(annotation, "__args__", ())]
-    tables = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-    return tables[0] if tables else None
+def _settings_of(section: type) -> dict[str, Any]:
+    """Names of a section's settings, with their types."""
+    if is_dataclass(section):
+        return {field.name: field.type for field in fields(section)}
+    model: type[BaseModel] = section
+    return {key: field.annotation for key, field in model.model_fields.items()}
+
+
+def _table_of(annotation: Any) -> type | None:
+    """The section that a setting is, if it is one."""
+    for kind in (annotation, *getattr(annotation, "__args__", ())):
+        if isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind)):
+            return kind
+    return None
 
 
 def _sentence(error: ValidationError, source: str | Path) -> str:
@@ -339,6 +417,6 @@ def _sentence(error: ValidationError, source: str | Path) -> str:
     if first["type"] == "missing":
         return f"'{source}' says no {key}; add it, or give --set {key}=..."
     message = first["msg"].removeprefix("Value error, ")
-    if not key:
+    if first["type"] == "value_error":
         return f"{message[0].upper()}{message[1:]}."
     return f"The setting {key} is {first['input']!r}: {message[0].lower()}{message[1:]}."

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,18 +54,22 @@ class PartRow:
         return self.trainable / self.parameters if self.parameters else 0.0
 
 
+ShowTable = Callable[[Stage, list[PartRow]], None]
+
+
 def make_trainable(
     model: FaceLlavaForConditionalGeneration, config: RunConfig, stage: Stage
 ) -> FaceLlavaForConditionalGeneration | PeftModel:
     """The model with exactly the stage's parameters learning, those in float32.
 
     Returns:
-        A PEFT model around it; where all of the language model is tuned, the model itself.
+        A PEFT model around it; the model itself where all of the language model is tuned, or
+        nothing was learned before.
 
     Raises:
         BadSettings: the language model has no layer of a name that LoRA should change.
     """
-    if stage == "instruct" and config.tune == "full":
+    if config.scratch is not None or (stage == "instruct" and config.tune == "full"):
         prepared: FaceLlavaForConditionalGeneration | PeftModel = model
     else:
         with warnings.catch_warnings():
@@ -135,7 +139,8 @@ def learns(name: str, config: RunConfig, stage: Stage) -> bool:
     if part in ("FRLP", "FRGCA"):
         return not config.lora_only
     if stage == "regions":
-        return False
+        # It is nobody's before: a base's was learned already.
+        return config.scratch is not None and part == "projector"
     return not config.lora_only if part == "projector" else config.tune == "full"
 
 

@@ -17,6 +17,7 @@ from data_builders.sources import (
     faceinstruct,
     fairface,
     fer2013,
+    ferplus,
     ferv39k,
     ict_facekit,
     lfw,
@@ -30,6 +31,7 @@ from facellava.errors import BadCorpus
 
 SOURCES: Final[dict[str, Source]] = {
     "fer2013": fer2013.SOURCE,
+    "ferplus": ferplus.SOURCE,
     "utkface": utkface.SOURCE,
     "celeba": celeba.SOURCE,
     "real_fake_faces": real_fake_faces.SOURCE,

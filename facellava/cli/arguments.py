@@ -18,6 +18,10 @@ ModelOption = Annotated[
     Optional[Path],  # noqa: UP045  (typer reads the annotation at run time)
     typer.Option("--model", help="A checkpoint folder; without it, the embedded model."),
 ]
+AdapterOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--adapter", help="Folder of an adapter that was trained on the model."),
+]
 ApiKeyOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--api-key", envvar="FACELLAVA_API_KEY", help="The server's key."),

@@ -8,7 +8,14 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from facellava.cli.arguments import CropFlag, JsonFlag, ModelOption, PhotosArgument, face_choice
+from facellava.cli.arguments import (
+    AdapterOption,
+    CropFlag,
+    JsonFlag,
+    ModelOption,
+    PhotosArgument,
+    face_choice,
+)
 from facellava.errors import BadModelInput, FacellavaError, UnknownTask
 
 
@@ -29,6 +36,7 @@ def ask(
         typer.Option(help="Write the photo with box, landmarks, cited regions and attention."),
     ] = None,
     model: ModelOption = None,
+    adapter: AdapterOption = None,
     declared_crop: CropFlag = False,
 ) -> None:
     """Ask about the faces of photos.
@@ -52,7 +60,7 @@ def ask(
     if overlay is not None and overlay.suffix.lower() != ".png":
         raise typer.BadParameter(f"The overlay is a PNG; name it .png instead of '{overlay}'.")
     results = ask_photos(
-        FaceLlava.load(model),
+        FaceLlava.load(model, adapter),
         paths,
         wording,
         face=choice,

@@ -52,9 +52,9 @@ def run(
 ) -> None:
     """Train from a corpus: FRLP and FRGCA, the projector, LoRA or all of the language model.
 
-    Run it again after a stop and it goes on, with the same result. Presets: nano-lora, 0.5b,
-    7b-paper, 8b; they need corpus, out and, but for nano-lora, base:
-    facellava train run nano-lora --set corpus=corpus --set out=runs/first
+    Run it again after a stop and it goes on, with the same result. Presets: nano, which makes the
+    embedded model from nothing, nano-lora, 0.5b, 7b-paper, 8b; they need corpus, out and, but for
+    the first two, base: facellava train run nano-lora --set corpus=corpus --set out=runs/first
     """
     from train.run import train_run
     from train.run_config import STAGES, load_config
@@ -136,22 +136,24 @@ ESTIMATE_ROWS: Final[tuple[tuple[str, Callable[[StageEstimate], str]], ...]] = (
 )
 
 
-@app.command("nano")
-def train_nano_command(
-    corpus: Annotated[Path, typer.Option(help="A finished corpus.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; the weights come to OUT/nano.")],
-    pictures: Annotated[
-        int, typer.Option(help="Pictures the encoder's pre-training sees.")
-    ] = 420_000,
-    epochs: Annotated[float, typer.Option(help="Epochs of stage 2.")] = 1.35,
+@app.command()
+def base(
+    out: Annotated[Path, typer.Argument(help="The new checkpoint folder.", show_default=False)],
+    vision: Annotated[Path, typer.Option(help="Folder of a vision encoder (CLIP, SigLIP ...).")],
+    text: Annotated[Path, typer.Option(help="Folder of a causal language model.")],
+    preset: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="The preset that it is for: refuses other sizes."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the new parts' weights.")] = 0,
 ) -> None:
-    """Train the embedded model; run it again after a stop and it goes on."""
-    from train.encoder import EncoderSettings
-    from train.nano import NanoSettings, train_nano
+    """Join a vision encoder and a language model to a base that `train run` can teach."""
+    from train.new_base import make_base
+    from train.run_config import load_config
 
-    logging.getLogger("train").setLevel(logging.INFO)
-    settings = NanoSettings(encoder=EncoderSettings(pictures=pictures), instruct_epochs=epochs)
-    typer.echo(f"The weights are in {train_nano(corpus, out, settings)}")
+    folders = [f"{name}=-" for name in ("base", "corpus", "out")]
+    wanted = load_config(preset, defaults=folders).backbone if preset else None
+    typer.echo(f"The base is in {make_base(vision, text, out, wanted, seed)}")
 
 
 @app.command()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     CLIPVisionConfig,
     MistralConfig,
@@ -36,6 +36,7 @@ from tests.serve.vllm_rig import (
     needs_vllm,
     portrait,
 )
+from train.merge import merge_adapter
 
 __all__ = ["engine", "faces", "nano", "portrait"]
 pytestmark = needs_vllm
@@ -141,22 +142,28 @@ def test_a_client_cannot_name_the_content(
         ]
 
 
+def random_adapter(folder: Path, base: Path, seed: int) -> PeftModel:
+    """A LoRA adapter of the language model that changes answers, stored and around its model."""
+    layers = r"language_model\.model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.\w+_proj)"
+    torch.manual_seed(seed)
+    adapted = get_peft_model(load(base)[0], LoraConfig(r=8, target_modules=layers))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(std=0.1)
+    adapted.save_pretrained(folder)
+    return adapted
+
+
 def test_adapters_on_the_language_model_are_swapped_by_name(
     engine: EngineProcess, nano: Library, faces: list[Face], tmp_path: Path
 ) -> None:
-    layers = r"language_model\.model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.\w+_proj)"
     asked = [([faces[n]], QUESTIONS[n % 2]) for n in range(4)]
     prompts = [nano.prompt(items, question) for items, question in asked]
     base = [nano.ids(items, question) for items, question in asked]
     answers = {}
     for name, seed in (("first", 1), ("second", 2)):
-        torch.manual_seed(seed)
-        adapted = get_peft_model(load(nano.folder)[0], LoraConfig(r=8, target_modules=layers))
-        with torch.no_grad():
-            for parameter_name, parameter in adapted.named_parameters():
-                if "lora_B" in parameter_name:
-                    parameter.normal_(std=0.1)
-        adapted.save_pretrained(tmp_path / name)
+        adapted = random_adapter(tmp_path / name, nano.folder, seed)
         expected = [nano.ids(items, question, model=adapted) for items, question in asked]
         assert expected != base
         answers[name] = expected
@@ -165,6 +172,27 @@ def test_adapters_on_the_language_model_are_swapped_by_name(
         found = engine.call("generate", name="nano", prompts=prompts, adapter=str(tmp_path / name))
         assert found["ids"] == answers[name]
     assert engine.call("generate", name="nano", prompts=prompts)["ids"] == base
+
+
+def test_merged_unmerged_and_served_answers_agree(
+    engine: EngineProcess, nano: Library, faces: list[Face], tmp_path: Path
+) -> None:
+    # In float32, so that merging rounds nothing away.
+    base = save(nano.model, nano.processor, tmp_path / "base", dtype=torch.float32)
+    unmerged = random_adapter(tmp_path / "adapter", base, seed=3)
+    merged = merge_adapter(base, tmp_path / "adapter", tmp_path / "merged")
+    library = Library(merged)
+    asked = [([faces[n]], QUESTIONS[n % 3]) for n in range(6)]
+    prompts = [nano.prompt(items, question) for items, question in asked]
+    expected = [nano.ids(items, question, model=unmerged) for items, question in asked]
+    assert expected != [nano.ids(items, question) for items, question in asked]
+    assert [library.ids(items, question) for items, question in asked] == expected
+    served = engine.call(
+        "generate", name="nano", prompts=prompts, adapter=str(tmp_path / "adapter")
+    )
+    assert served["ids"] == expected
+    engine.call("start", name="merged", folder=str(merged), max_model_len=1024)
+    assert engine.call("generate", name="merged", prompts=prompts)["ids"] == expected
 
 
 def other_config(kind: str, tokenizer: PreTrainedTokenizerBase) -> FaceLlavaConfig:

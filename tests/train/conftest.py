@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +32,11 @@ from facellava.faces import Face, canonical_face, find_faces
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.tasks import TASKS, Label
-from train import encoder, features, nano
+from train import encoder, features, scratch
 from train.augment import recolour, to_pictures
-from train.encoder import EncoderSettings
 from train.face_arrays import FaceArrays, face_arrays
-from train.nano import NanoSettings, train_nano
+from train.run import train_run
+from train.run_config import RunConfig, load_config
 from train.tokenizer import train_tokenizer
 
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
@@ -50,14 +51,17 @@ REASONS = (
 )
 
 
-MINI = NanoSettings(
-    encoder=EncoderSettings(pictures=32, batch=8, round_pictures=8),
-    aside_share=0.2,
-    region_epochs=2,
-    instruct_epochs=2,
-    width=64,
-    layers=1,
-    heads=2,
+# The preset on two cores in seconds.
+MINI = (
+    "scratch.encoder.pictures=32",
+    "scratch.encoder.batch=8",
+    "scratch.encoder.round_pictures=8",
+    "scratch.width=64",
+    "scratch.layers=1",
+    "scratch.heads=2",
+    "aside_share=0.2",
+    "regions.epochs=2",
+    "instruct.epochs=2",
 )
 
 
@@ -82,6 +86,7 @@ def mini_corpus(
         path = folder / table / "train-mini-00000.parquet"
         files[f"{table}/{path.name}"] = {"rows": write_shard(path, rows, table)}
         files[f"{table}/{path.name}"]["sha256"] = sha256(path)
+    tasks = Counter(sample.task for sample in samples)
     manifest = {
         "version": CORPUS_VERSION,
         "settings": {"annotator": "measured 1"},
@@ -92,9 +97,14 @@ def mini_corpus(
                 "consent": "public figures, not asked",
             }
         },
-        "counts": {"faces": {"mini": {"train": FACES}}},
+        "counts": {
+            "faces": {"mini": {"train": FACES}},
+            "samples": {task: {"train": count} for task, count in sorted(tasks.items())},
+        },
         "files": files,
+        "dropped": {},
     }
+    (folder / "README.md").write_text("A miniature.")
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
 
@@ -280,11 +290,10 @@ class Stopped(BaseException):
 
 
 @pytest.fixture(scope="session")
-def resumed_run(
-    mini_corpus: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, NanoSettings]:
-    """A run's folder and settings: stopped in the encoder and in both stages, then gone on with."""
+def resumed_run(mini_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    """The preset's run, finished: stopped in the encoder and in both stages, then gone on with."""
     out = tmp_path_factory.mktemp("run") / "out"
+    config = load_config("nano", [f"corpus={mini_corpus}", f"out={out}", *MINI])
 
     def stop_within(owner: object, name: str) -> None:
         """Start the run, and break it off when this has been called once."""
@@ -297,12 +306,12 @@ def resumed_run(
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(owner, name, once_then_stop)
             with pytest.raises(Stopped):
-                train_nano(mini_corpus, out, MINI)
+                train_run(config)
 
     stop_within(encoder, "_save")
     stop_within(features.np, "save")
-    stop_within(nano, "train_regions")
+    stop_within(scratch, "train_regions")
     stop_within(Trainer, "_save_checkpoint")
-    stop_within(nano, "train_instructions")
-    train_nano(mini_corpus, out, MINI)
-    return out, MINI
+    stop_within(scratch, "fit_temperatures")
+    train_run(config)
+    return config

@@ -155,3 +155,11 @@ def test_the_command(run_corpus: Path) -> None:
     body = json.loads(told("nano-lora", "--set", f"corpus={run_corpus}", "--json"))
     assert body["assumed"]["samples"] == 32
     assert body["stages"][0]["steps"] == 2
+
+
+def test_a_base_from_scratch_runs_no_language_model_in_its_first_stage() -> None:
+    config = load_config("nano", ["corpus=-", "out=-"])
+    regions, instruct = estimate(config, Assumed(samples=1000))
+    assert regions.parameters == instruct.parameters == 8_018_368
+    assert regions.trainable < instruct.trainable < instruct.parameters
+    assert regions.flops / regions.tokens < instruct.flops / instruct.tokens / 10

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from facellava import checkpoint
 from facellava.errors import BadCheckpoint
 from facellava.model import FaceLlavaForConditionalGeneration
-from facellava.predictor import embedded_weights
+from facellava.predictor import FaceLlava, embedded_weights
 from train.merge import merge_adapter
 
 # All kinds of parts: the language model, the face encoder, and a layer that is trained as a whole.
@@ -103,3 +103,12 @@ def test_what_is_no_adapter_of_these_weights(base: Path, adapter: Path, tmp_path
     with pytest.raises(BadCheckpoint, match="no PEFT adapter of"):
         merge_adapter(base, broken, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_predictor_asks_with_an_adapter(base: Path, adapter: Path, tmp_path: Path) -> None:
+    asked = FaceLlava.load(base, adapter).model
+    merged = checkpoint.load(merge_adapter(base, adapter, tmp_path / "merged"))[0]
+    assert torch.allclose(logits(asked), logits(merged), atol=1e-4)
+    assert not torch.allclose(logits(asked), logits(checkpoint.load(base)[0]), atol=1e-2)
+    with pytest.raises(BadCheckpoint, match="holds no adapter_model.safetensors"):
+        FaceLlava.load(base, tmp_path)

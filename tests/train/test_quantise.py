@@ -13,13 +13,14 @@ import torch
 from safetensors import safe_open
 
 from facellava import checkpoint
+from facellava.adapter import adapted_model
 from facellava.conversation import face_conversation
 from facellava.corpus import read_faces
 from facellava.errors import BadSettings, MissingBackend
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from train import quantise
-from train.merge import adapted_model, merge_adapter
+from train.merge import merge_adapter
 from train.run import train_run
 from train.run_config import RunConfig
 from train.run_report import StageReport

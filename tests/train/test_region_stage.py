@@ -17,6 +17,7 @@ from train.face_arrays import FaceArrays
 from train.features import FeatureCache
 from train.heads import measured_scale
 from train.region_stage import FaceRows, RegionStage, train_regions
+from train.run_config import load_config
 
 FACES = 64
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
@@ -56,9 +57,9 @@ def test_stage_one_reads_the_landmarks(
     face_encoder: FaceEncoder, rows: FaceRows, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = {k: v.clone() for k, v in face_encoder.state_dict().items()}
-    found = train_regions(
-        face_encoder, rows, rows, tmp_path / "run", epochs=40, batch=32, learning_rate=3e-3
-    )
+    quick = ["regions.epochs=40", "regions.batch=32", "regions.learning_rate=3e-3"]
+    config = load_config("nano", ["corpus=c", f"out={tmp_path}", *quick])
+    found = train_regions(face_encoder, rows, rows, tmp_path / "run", config)[-1]
     assert found["eval_expression_WAR"] > 0.95
     after = face_encoder.state_dict()
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
@@ -72,9 +73,7 @@ def test_stage_one_reads_the_landmarks(
     # A finished run is read, not trained: a blank encoder comes to the same figures.
     for parameter in face_encoder.parameters():
         torch.nn.init.zeros_(parameter)
-    again = train_regions(
-        face_encoder, rows, rows, tmp_path / "run", epochs=40, batch=32, learning_rate=3e-3
-    )
+    again = train_regions(face_encoder, rows, rows, tmp_path / "run", config)[-1]
     assert again["eval_loss"] == pytest.approx(found["eval_loss"], abs=1e-4)
 
 

@@ -31,7 +31,8 @@ from train.merge import merge_adapter
 from train.run import train_run
 from train.run_config import RunConfig
 from train.run_report import StageReport
-from train.run_trainer import RunTrainer, last_whole_checkpoint
+from train.run_trainer import RunTrainer
+from train.stage_trainer import last_whole_checkpoint
 
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
 QUICK = {"max_steps": 4, "batch": 4, "learning_rate": 3e-3, "warmup": 0.0}

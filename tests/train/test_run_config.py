@@ -13,9 +13,10 @@ HERE = ["base=b", "corpus=c", "out=o"]
 
 
 def test_presets_are_whole_but_for_the_users_folders() -> None:
-    assert preset_names() == ["0.5b", "7b-paper", "8b", "nano-lora"]
+    assert preset_names() == ["0.5b", "7b-paper", "8b", "nano", "nano-lora"]
     for name in preset_names():
-        assert load_config(name, HERE).base == "b"
+        folders = HERE if name != "nano" else HERE[1:]
+        assert load_config(name, folders).out == Path("o")
     with pytest.raises(BadSettings, match="'nano-lora' says no corpus; add it, or give --set"):
         load_config("nano-lora")
 
@@ -79,6 +80,25 @@ def test_what_is_refused(override: str, sentence: str) -> None:
 def test_lora_alone_needs_stage_instruct() -> None:
     with pytest.raises(BadSettings, match="Lora_only leaves FRLP and FRGCA as they are"):
         load_config("nano-lora", [*HERE, "lora_only=true", "stage=all"])
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("base=b", 'Base = "scratch" and a section scratch go together.'),
+        ("tune=lora", 'goes with stage = "all" and tune = "full"'),
+        ("eval_steps=10", 'Base = "scratch" has no use for eval_steps; leave it out.'),
+        ("scratch.encoder.picture=1", "did you mean scratch.encoder.pictures?"),
+        ("scratch.encoder.pictures=0", "Scratch.encoder.pictures must be at least 1."),
+        ("scratch.encoder.seed=1", "A run has one seed: give seed"),
+        ("scratch.width=255", "make it an even multiple of scratch.heads"),
+        ("scratch.depth=3", "There is no setting scratch.depth; did you mean"),
+    ],
+)
+def test_what_a_base_from_scratch_refuses(override: str, sentence: str) -> None:
+    with pytest.raises(BadSettings) as raised:
+        load_config("nano", [*HERE[1:], override])
+    assert sentence in str(raised.value)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

@@ -121,6 +121,25 @@ def test_fer2013_short_rows_are_refused(tmp_path):
         read("fer2013", tmp_path)
 
 
+def test_ferplus_is_what_most_voters_saw(tmp_path):
+    votes = {
+        "contempt": [1, 0, 0, 0, 2, 0, 0, 6, 1, 0],
+        "happiness": [0, 10, 0, 0, 0, 0, 0, 0, 0, 0],
+        "two as many": [4, 0, 0, 4, 0, 0, 0, 0, 2, 0],
+        "unknown": [1, 2, 0, 0, 0, 0, 0, 0, 7, 0],
+        "no face": [0, 0, 0, 0, 0, 0, 0, 0, 0, 10],
+    }
+    write_fer(
+        tmp_path,
+        [(3, grey(number), "PublicTest") for number in range(len(votes))],
+        votes=list(votes.values()),
+    )
+    rows, drops = read("ferplus", tmp_path)
+    assert [row.labels["expression"] for row in rows] == ["contempt", "happiness"]
+    assert rows[0].labels["expression_votes"]["contempt"] == 6
+    assert drops.counts == {"no class has the most FER+ votes": 3}
+
+
 def test_fer2013_pack(tmp_path):
     def row(number: int, split: str, **facts) -> dict:
         md5 = hashlib.md5(grey(number).tobytes()).hexdigest()

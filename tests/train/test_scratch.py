@@ -1,0 +1,106 @@
+"""The whole way from a corpus to a checkpoint that answers, with stops in between."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from facellava.cli import training
+from facellava.corpus import read_faces, read_manifest, sha256
+from facellava.errors import BadCheckpoint, BadSettings
+from facellava.predictor import FaceLlava
+from train import run_checks
+from train.run import train_run
+from train.run_config import RunConfig
+
+
+def test_a_stopped_run_goes_on_where_it_was(resumed_run: RunConfig) -> None:
+    log = (resumed_run.out / "encoder_run" / "log.jsonl").read_text().splitlines()
+    # The first round was saved, and stopped before it was logged.
+    assert [json.loads(line)["step"] for line in log] == [2, 3, 4]
+    assert not list(resumed_run.out.rglob("*.partial"))
+
+
+def test_the_weights_load_and_answer(resumed_run: RunConfig, mini_corpus: Path) -> None:
+    folder = resumed_run.out / "model"
+    weights = load_file(folder / "model.safetensors")
+    assert {value.dtype for value in weights.values()} <= {torch.float16, torch.int64}
+    assert not any("lm_head" in name for name in weights)
+    model = FaceLlava.load(folder)
+    faces = [record.faces()[0] for record in read_faces(mini_corpus)][:2]
+    answers = model.ask_many(faces, ["How old is she?", "Is it fake?"], max_new_tokens=8)
+    assert len(answers) == 2
+    # So short a training teaches nothing: the answers say that they cannot be read.
+    assert all(answer.task or answer.unreadable for answer in answers)
+    assert set(model.model.config.calibration) <= {"expression", "age", "attributes", "deepfake"}
+    assert model.model.config.region_variant == "paper"
+    card = (folder / "README.md").read_text()
+    [terms] = read_manifest(mini_corpus)["sources"].values()
+    seen = json.loads((folder / "training_data.json").read_text())
+    assert seen == {
+        "corpus_sha256": sha256(mini_corpus / "manifest.json"),
+        "fold": None,
+        "sources": {"mini": {"train": 36}},
+    }
+    assert f"| {terms['title']} | 36 | {terms['licence']} | {terms['consent']} |" in card
+
+
+def test_the_report_tells_what_learned_and_how_well(resumed_run: RunConfig) -> None:
+    report = json.loads((resumed_run.out / "report.json").read_text())
+    regions, instruct = report["stages"]
+    learned = {
+        stage["stage"]: {row["part"] for row in stage["table"] if row["trainable"]}
+        for stage in (regions, instruct)
+    }
+    assert learned == {
+        "regions": {"projector", "FRLP", "FRGCA", "all"},
+        "instruct": {"projector", "FRLP", "FRGCA", "language model", "all"},
+    }
+    assert 0 <= regions["held_out"]["eval_expression_WAR"] <= 1
+    assert instruct["history"][-1]["step"] == -(-report["samples"]["used"] // 64) * 2
+    assert report["samples"]["skipped"] == []
+
+
+def test_a_finished_run_is_not_done_again(resumed_run: RunConfig, mini_corpus: Path) -> None:
+    out = resumed_run.out
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    words = ["run", "nano", "--set", f"corpus={mini_corpus}", "--set", f"out={out}"]
+    settings = resumed_run.model_dump(mode="json")
+    for key in ("regions", "instruct"):
+        words += ["--set", f"{key}.epochs={settings[key]['epochs']}"]
+    for key, value in settings["scratch"].items():
+        given = value if isinstance(value, dict) else {"": value}
+        for name, inner in given.items():
+            words += ["--set", f"scratch.{key}{'.' * bool(name)}{name}={json.dumps(inner)}"]
+    words += ["--set", "aside_share=0.2", "--set", "workers=1"]
+    outcome = CliRunner().invoke(training.app, words)
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.stdout == f"What was learned is in {out / 'model'}, and a report beside it\n"
+    after = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    assert after == before
+
+
+def test_another_runs_folder_is_refused(resumed_run: RunConfig) -> None:
+    assert resumed_run.scratch is not None
+    scratch = resumed_run.scratch.model_copy(update={"width": 128})
+    with pytest.raises(BadCheckpoint, match="holds a run with another scratch"):
+        train_run(resumed_run.model_copy(update={"scratch": scratch}))
+
+
+def test_what_is_refused_before_an_hour_is_spent(
+    resumed_run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = resumed_run.model_copy(update={"out": tmp_path / "new"})
+    with monkeypatch.context() as patch:
+        patch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(BadSettings, match="is trained in one process"):
+            train_run(elsewhere)
+    usage = type("Usage", (), {"free": 1000})
+    monkeypatch.setattr(run_checks.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(BadSettings, match=r"The run needs about 0\.0 GiB in '.*new' and 0\.0 GiB"):
+        train_run(elsewhere)

@@ -1,0 +1,285 @@
+"""A base made from the corpus, and both stages on it: how the embedded model comes about.
+
+::
+
+    OUT/train, aside                    the faces as arrays; those aside are never learned from
+    OUT/tokenizer                       byte-level BPE of the corpus's questions and answers
+    OUT/teacher_run                     a larger encoder, where the settings ask for a teacher
+    OUT/encoder_run                     supervised pre-training of the convolutional encoder
+    OUT/train_features, aside_features  its tokens of every face
+    OUT/regions                         stage 1: projector, FRLP and FRGCA under the same heads
+    OUT/instruct                        stage 2: the language model over the stored features
+    OUT/model                           float16, one temperature a task fitted on the faces aside
+
+A step whose result is there is not done again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, LlamaConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from facellava import checkpoint
+from facellava.config import IMAGE_TOKEN, VIDEO_TOKEN, FaceLlavaConfig
+from facellava.corpus import read_faces, read_manifest, read_samples
+from facellava.errors import BadSettings
+from facellava.model import FaceLlavaForConditionalGeneration
+from facellava.processor import FaceLlavaProcessor
+from facellava.records import FaceRecord
+from train.calibrate import fit_temperatures
+from train.encoder import train_encoder
+from train.face_arrays import FaceArrays, face_arrays
+from train.features import FeatureCache, cache_features
+from train.heads import measured_scale
+from train.held_out import set_aside
+from train.instruct import CachedCollator, InstructionRows, encode_rows
+from train.model_card import write_model_card, write_training_data
+from train.processes import join, what_was_chosen
+from train.region_stage import FaceRows, train_regions
+from train.run_checks import check_free
+from train.run_config import RunConfig, ScratchSettings
+from train.run_report import REPORT_FILE, StageReport, write_report
+from train.run_trainer import new_trainer
+from train.stage_trainer import last_whole_checkpoint
+from train.tokenizer import train_tokenizer
+from train.trainable import ShowTable, make_trainable, trainable_table
+
+IMAGE_SIZE = 96
+Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
+
+
+@dataclass(frozen=True)
+class _Faces:
+    """Faces of the training split: those that are learned from, or those that are not.
+
+    Attributes:
+        corpus: where they are.
+        ids: of the faces, in the corpus's order.
+        arrays: the same faces.
+    """
+
+    corpus: Path
+    ids: tuple[str, ...]
+    arrays: FaceArrays
+
+    def records(self) -> Iterator[FaceRecord]:
+        """The faces as the corpus has them."""
+        wanted = set(self.ids)
+        return (r for r in read_faces(self.corpus, "train") if r.face_id in wanted)
+
+
+def train_from_scratch(config: RunConfig, show: ShowTable) -> Path:
+    """Make a base, train it in both stages; returns the checkpoint's folder.
+
+    Args:
+        config: a run with a section scratch, whose folder is open.
+        show: called before each stage with what learns in it.
+
+    Raises:
+        BadSettings: several processes, or too little disk.
+        BadCorpus, BadSample: a corpus that holds nothing to train on, or too little text.
+        BadCheckpoint: the folder holds another encoder's run.
+        TrainingStopped: a loss that is no number, or a full disk.
+    """
+    scratch, out = config.scratch, config.out
+    if scratch is None:
+        raise BadSettings('A base from scratch needs a section scratch; use the preset "nano".')
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise BadSettings(
+            "A base from scratch is trained in one process: start the command without a launcher."
+        )
+    result = out / "model"
+    if result.is_dir() and (out / REPORT_FILE).is_file():
+        return result
+    train, aside = _faces(config, scratch)
+    # The tokenizer takes a minute and can refuse the corpus: before the hours of the encoder.
+    tokenizer = _tokenizer(config.corpus, out / "tokenizer")
+    teacher = None
+    if scratch.teacher is not None:
+        teacher = out / "teacher_run"
+        # Not the student's draws once more.
+        settings = replace(scratch.teacher, seed=config.seed + 1)
+        train_encoder(train.arrays, aside.arrays, teacher, settings)
+    settings = replace(scratch.encoder, seed=config.seed)
+    train_encoder(train.arrays, aside.arrays, out / "encoder_run", settings, teacher)
+    torch.manual_seed(config.seed)
+    parts = new_base(out / "encoder_run" / "encoder", tokenizer, train.arrays, scratch)
+    model, processor = parts
+    features = cache_features(
+        model.face_encoder, train.arrays, out / "train_features", variants=scratch.variants
+    )
+    _teach_regions(config, model, train, features, aside, show)
+    rows = _teach_answers(config, parts, train, features, show)
+    model.config.calibration = fit_temperatures(model, processor, list(aside.records()))
+    checkpoint.save(model.to("cpu"), processor, result, dtype=torch.float16)
+    write_model_card(result, out.name, read_manifest(config.corpus))
+    write_training_data(result, config.corpus)
+    reports = [StageReport.read(out / stage, stage) for stage in config.stages]
+    write_report(config, reports, rows.usable, [], what_was_chosen(config, model, join()))
+    return result
+
+
+def _faces(config: RunConfig, scratch: ScratchSettings) -> tuple[_Faces, _Faces]:
+    """Those to learn from, and those aside."""
+    ids: dict[bool, list[str]] = {False: [], True: []}
+    for record in read_faces(config.corpus, "train"):
+        ids[set_aside(record, config.aside_share)].append(record.face_id)
+    if not (config.out / "train_features").exists():
+        # Pixels, and 36 tokens of at most so many half-precision numbers.
+        a_face = 3 * IMAGE_SIZE**2 + 36 * 256 * 2 * scratch.variants
+        check_free(config.out, a_face * sum(map(len, ids.values())))
+
+    def faces(name: str, wanted: list[str]) -> _Faces:
+        chosen = set(wanted)
+        records = (r for r in read_faces(config.corpus, "train") if r.face_id in chosen)
+        folder = config.out / name
+        arrays = face_arrays(records, folder, image_size=IMAGE_SIZE, count=len(wanted))
+        return _Faces(config.corpus, tuple(wanted), arrays)
+
+    return faces("train", ids[False]), faces("aside", ids[True])
+
+
+def _tokenizer(corpus: Path, folder: Path) -> PreTrainedTokenizerBase:
+    if not folder.exists():
+        texts = (
+            text
+            for sample in read_samples(corpus, "train")
+            for text in (sample.question, sample.answer)
+        )
+        partial = folder.with_name(folder.name + ".partial")
+        train_tokenizer(texts).save_pretrained(partial)
+        partial.rename(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def new_base(
+    encoder: Path, tokenizer: PreTrainedTokenizerBase, train: FaceArrays, scratch: ScratchSettings
+) -> Parts:
+    """The model with its trained encoder and everything else at random (seed torch first)."""
+    points = train.landmarks
+    # As a plain table without the folder's name, which is nobody's business later.
+    vision = AutoConfig.from_pretrained(encoder).to_dict()
+    vision.pop("_name_or_path", None)
+    config = base_config(
+        scratch,
+        vision,
+        len(tokenizer),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        face={
+            "image_token_id": tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+            "video_token_id": tokenizer.convert_tokens_to_ids(VIDEO_TOKEN),
+            "landmark_mean": points.mean(axis=0).round(5).tolist(),
+            "landmark_std": float(np.round(points.std(axis=0).mean(), 5)),
+        },
+    )
+    model, processor = checkpoint.new_model(config, tokenizer)
+    model.face_encoder.vision_tower.load_state_dict(load_file(encoder / "model.safetensors"))
+    return model, processor
+
+
+def base_config(
+    scratch: ScratchSettings,
+    vision: dict[str, Any],
+    vocabulary: int,
+    face: dict[str, Any] | None = None,
+    **special_tokens: int,
+) -> FaceLlavaConfig:
+    """The config of a base from scratch.
+
+    Args:
+        scratch: its language model's shape.
+        vision: the encoder's config.
+        vocabulary: entries of the tokenizer.
+        face: what is known of the corpus: further values of FaceLlavaConfig.
+        **special_tokens: ids, by their name in a language model's config.
+    """
+    return FaceLlavaConfig(
+        vision_config=vision,
+        text_config=LlamaConfig(
+            vocab_size=vocabulary,
+            hidden_size=scratch.width,
+            intermediate_size=scratch.width * 5 // 2,
+            num_hidden_layers=scratch.layers,
+            num_attention_heads=scratch.heads,
+            num_key_value_heads=scratch.heads,
+            max_position_embeddings=2048,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            **special_tokens,
+        ),
+        image_size=IMAGE_SIZE,
+        region_variant="paper",
+        region_heads=4,
+        region_hidden=64,
+        **(face or {}),
+    )
+
+
+def _teach_regions(
+    config: RunConfig,
+    model: FaceLlavaForConditionalGeneration,
+    train: _Faces,
+    features: FeatureCache,
+    aside: _Faces,
+    show: ShowTable,
+) -> None:
+    folder = config.out / "regions"
+    learned = folder / "face_encoder.safetensors"
+    if not learned.exists():
+        table = trainable_table(make_trainable(model, config, "regions"))
+        show("regions", table)
+        held_out = cache_features(
+            model.face_encoder, aside.arrays, config.out / "aside_features", variants=1
+        )
+        scale = measured_scale(train.arrays)
+        history = train_regions(
+            model.face_encoder,
+            FaceRows(features, train.arrays, scale, vary=True),
+            FaceRows(held_out, aside.arrays, scale, vary=False),
+            folder,
+            config,
+        )
+        StageReport("regions", history, table).write(folder)
+        partial = learned.with_suffix(".partial")
+        save_file({k: v.contiguous() for k, v in model.face_encoder.state_dict().items()}, partial)
+        partial.replace(learned)
+    model.face_encoder.load_state_dict(load_file(learned))
+
+
+def _teach_answers(
+    config: RunConfig, parts: Parts, train: _Faces, features: FeatureCache, show: ShowTable
+) -> InstructionRows:
+    model, processor = parts
+    folder = config.out / "instruct"
+    table = trainable_table(make_trainable(model, config, "instruct"))
+    show("instruct", table)
+    index = {face_id: number for number, face_id in enumerate(train.ids)}
+    rows = InstructionRows(
+        encode_rows(read_samples(config.corpus, "train"), index, processor),
+        features,
+        train.arrays.units,
+    )
+    trainer = new_trainer(
+        model,
+        model,
+        # Rows draw their variants in this process, so that a resumed run draws the same.
+        config.model_copy(update={"workers": 0}),
+        "instruct",
+        folder,
+        CachedCollator(processor),
+        rows,
+        None,
+        None,
+    )
+    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
+    StageReport("instruct", trainer.state.log_history, table).write(folder)
+    return rows
