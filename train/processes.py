@@ -26,7 +26,9 @@ PATIENCE = timedelta(hours=6)
 
 def join() -> PartialState:
     """This process's place among the others; the first call makes the connection."""
-    return PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    # Spread weights are accelerate's offer to accelerators only, and it has to find one itself.
+    alone = sharding() is None and not torch.cuda.is_available()
+    return PartialState(cpu=alone, timeout=PATIENCE)
 
 
 def sharding() -> str | None:

@@ -56,12 +56,21 @@ MINI = (
     "scratch.encoder.pictures=32",
     "scratch.encoder.batch=8",
     "scratch.encoder.round_pictures=8",
+    "scratch.encoder.widths=[16, 32, 64]",
+    "scratch.encoder.depths=[1, 1, 1]",
+    "scratch.teacher.pictures=16",
+    "scratch.teacher.batch=8",
+    "scratch.teacher.round_pictures=8",
+    "scratch.teacher.widths=[16, 32, 64]",
+    "scratch.teacher.depths=[1, 1, 1]",
     "scratch.width=64",
     "scratch.layers=1",
     "scratch.heads=2",
     "aside_share=0.2",
     "regions.epochs=2",
+    "regions.batch=128",
     "instruct.epochs=2",
+    "instruct.batch=64",
 )
 
 

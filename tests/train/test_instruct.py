@@ -35,7 +35,7 @@ from train.trainable import make_trainable
 
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
 # How the weights in the package were taught; the preset says the same in its own words.
-RATE, BETAS, DECAY, WARMUP, NORM = 1.5e-3, (0.9, 0.98), 0.05, 0.03, 1.0
+RATE, BETAS, DECAY, WARMUP, NORM = 2e-3, (0.9, 0.98), 0.05, 0.03, 1.0
 
 
 def teach(

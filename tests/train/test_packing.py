@@ -95,7 +95,7 @@ def test_packed_loss_and_gradients_are_those_of_the_samples_alone(
         assert found == pytest.approx(wanted_loss, rel=1e-6)
         assert gradients.keys() == wanted_gradients.keys()
         for name, gradient in gradients.items():
-            torch.testing.assert_close(gradient, wanted_gradients[name], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(gradient, wanted_gradients[name], rtol=1e-4, atol=5e-5)
 
 
 def test_what_teaches_nothing_has_no_logits() -> None:

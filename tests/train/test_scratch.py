@@ -20,9 +20,13 @@ from train.run_config import RunConfig
 
 
 def test_a_stopped_run_goes_on_where_it_was(resumed_run: RunConfig) -> None:
-    log = (resumed_run.out / "encoder_run" / "log.jsonl").read_text().splitlines()
-    # The first round was saved, and stopped before it was logged.
-    assert [json.loads(line)["step"] for line in log] == [2, 3, 4]
+    def rounds(name: str) -> list[int]:
+        log = (resumed_run.out / name / "log.jsonl").read_text().splitlines()
+        return [json.loads(line)["step"] for line in log]
+
+    # The teacher's first round was saved, and stopped before it was logged.
+    assert rounds("teacher_run") == [2]
+    assert rounds("encoder_run") == [1, 2, 3, 4]
     assert not list(resumed_run.out.rglob("*.partial"))
 
 
@@ -72,7 +76,8 @@ def test_a_finished_run_is_not_done_again(resumed_run: RunConfig, mini_corpus: P
     words = ["run", "nano", "--set", f"corpus={mini_corpus}", "--set", f"out={out}"]
     settings = resumed_run.model_dump(mode="json")
     for key in ("regions", "instruct"):
-        words += ["--set", f"{key}.epochs={settings[key]['epochs']}"]
+        for name in ("epochs", "batch"):
+            words += ["--set", f"{key}.{name}={settings[key][name]}"]
     for key, value in settings["scratch"].items():
         given = value if isinstance(value, dict) else {"": value}
         for name, inner in given.items():
