@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -56,6 +55,7 @@ def make_base(
     if wanted is not None:
         _compare(vision, tower.config, wanted.vision)
         _compare(text, language_model.config, wanted.text)
+    torch.manual_seed(seed)
     _add_words(tokenizer, language_model)
     config = FaceLlavaConfig(
         vision_config=tower.config,
@@ -69,7 +69,6 @@ def make_base(
         model, processor = checkpoint.new_model(
             config, tokenizer, image_mean=pixels["image_mean"], image_std=pixels["image_std"]
         )
-    torch.manual_seed(seed)
     encoder = FaceEncoder(config)
     for part in (encoder.mm_projector, encoder.region_attention):
         part.apply(model._init_weights)
@@ -153,6 +152,5 @@ def _add_words(tokenizer: PreTrainedTokenizerBase, language_model: PreTrainedMod
         new += CHAT_TEMPLATE_TOKENS
         tokenizer.eos_token = CHAT_TEMPLATE_TOKENS[-1]
     tokenizer.add_special_tokens({"extra_special_tokens": new}, replace_extra_special_tokens=False)
-    table: nn.Module = language_model.get_input_embeddings()
-    if len(tokenizer) > table.weight.shape[0]:
+    if len(tokenizer) > language_model.config.vocab_size:
         language_model.resize_token_embeddings(len(tokenizer), mean_resizing=False)

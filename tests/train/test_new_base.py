@@ -105,7 +105,7 @@ def test_the_tower_of_a_model_that_has_one(siglip: Path, llama: Path, tmp_path: 
         vocab_size=99, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
         num_attention_heads=4,
     )  # fmt: skip
-    clip = CLIPModel(CLIPConfig(text.to_dict(), CLIPVisionConfig(**VISION).to_dict()))
+    clip = CLIPModel(CLIPConfig(text_config=text, vision_config=CLIPVisionConfig(**VISION)))
     clip.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_bytes(
         (siglip / "preprocessor_config.json").read_bytes()
@@ -133,7 +133,7 @@ def test_what_is_refused(
         make_base(siglip, tmp_path / "none", out)
     with pytest.raises(BadCheckpoint, match="holds no preprocessor_config.json"):
         make_base(llama, llama, out)
-    with pytest.raises(BadCheckpoint, match="cannot be read"):
+    with pytest.raises(BadCheckpoint, match="holds no tokenizer that can be read"):
         make_base(siglip, siglip, out)
     narrow = text_folder(tmp_path / "narrow", mini_tokenizer, width=36)
     with pytest.raises(BadModelInput, match="does not divide the language model's width of 36"):
