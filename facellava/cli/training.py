@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from facellava.cli.arguments import JsonFlag, ModelOption
+from facellava.cli.arguments import JsonFlag, ModelOption, hush_unused_kernels
 
 if TYPE_CHECKING:
     from train.estimate import StageEstimate
@@ -25,8 +25,7 @@ app = typer.Typer(no_args_is_help=True)
 @app.callback()
 def quiet() -> None:
     """Train a model or an adapter, say beforehand what that takes, merge adapters."""
-    # peft pulls it in, and it complains of a kernel that nothing here uses.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    hush_unused_kernels()
 
 
 ConfigArgument = Annotated[
