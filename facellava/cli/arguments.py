@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -30,6 +31,11 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CropFlag = Annotated[
     bool, typer.Option("--declared-crop", help="Each picture is one tightly cropped face.")
 ]
+
+
+def hush_unused_kernels() -> None:
+    """PEFT pulls in bitsandbytes, which complains of a kernel that nothing here uses."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def named_folders(pairs: Sequence[str]) -> list[tuple[str, Path]]:

@@ -15,6 +15,7 @@ from facellava.cli.arguments import (
     ModelOption,
     PhotosArgument,
     face_choice,
+    hush_unused_kernels,
 )
 from facellava.errors import BadModelInput, FacellavaError, UnknownTask
 
@@ -59,6 +60,7 @@ def ask(
         raise typer.BadParameter("--overlay is for one photo.")
     if overlay is not None and overlay.suffix.lower() != ".png":
         raise typer.BadParameter(f"The overlay is a PNG; name it .png instead of '{overlay}'.")
+    hush_unused_kernels()
     results = ask_photos(
         FaceLlava.load(model, adapter),
         paths,

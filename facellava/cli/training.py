@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from facellava.cli.arguments import JsonFlag, ModelOption
+from facellava.cli.arguments import JsonFlag, ModelOption, hush_unused_kernels
 from facellava.cli.optimiser_study import optimisers
 
 if TYPE_CHECKING:
@@ -28,8 +28,7 @@ app.command()(optimisers)
 @app.callback()
 def quiet() -> None:
     """Train a model or an adapter, say beforehand what that takes, merge adapters."""
-    # peft pulls it in, and it complains of a kernel that nothing here uses.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    hush_unused_kernels()
 
 
 ConfigArgument = Annotated[
