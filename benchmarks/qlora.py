@@ -197,7 +197,7 @@ def _make_corpus(folder: Path, faces: int) -> None:
     files = {}
     for table, rows in (("faces", records), ("samples", samples)):
         path = folder / table / "train-noise-00000.parquet"
-        rows_written = write_shard(path, rows, table)  # type: ignore[arg-type]
+        rows_written = write_shard(path, rows, table)
         files[f"{table}/{path.name}"] = {"rows": rows_written, "sha256": sha256(path)}
     manifest = {
         "version": CORPUS_VERSION,

@@ -103,7 +103,7 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
         data = _data(config, processor)
     if config.start is not None:
         model = _with_learned(model, base, config.start, config)
-    reports = []
+    reports: list[StageReport] = []
     for stage in config.stages:
         result = _result(config, stage)
         if reports and sharding() is not None:
