@@ -173,7 +173,7 @@ def _of_stage(
     flops = seen * sample_flops(config, stage, model, average.image, average.text)
     speed = assumed.peak_tflops * 1e12 * assumed.utilisation * assumed.gpus
     kept_in = BFLOAT16 if config.bf16 and config.tune == "lora" else FLOAT32
-    frozen = float((whole - learned) * kept_in)
+    frozen: float = (whole - learned) * kept_in
     if config.quantise == "nf4":
         frozen -= sum(layer.weight.numel() for _, layer in quantised_layers(model)) * (
             kept_in - NF4_BYTES

@@ -108,7 +108,7 @@ def load_nf4(
     for _, layer in quantised_layers(model):
         # On some CPUs bitsandbytes packs a layer anew when it first answers. That layout has no
         # gradients, and nothing unpacks it when training goes on.
-        layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+        setattr(layer, "support_avx512bf16_for_cpu", False)  # noqa: B010  (of bitsandbytes' layers)
     return model, processor
 
 

@@ -57,10 +57,13 @@ def settings(new_parts: Callable[[], Parts], run_corpus: Path, tmp_path: Path) -
 
 # accelerate offers FSDP on GPUs only: it is told that the processors are something else.
 CPU_AS_ACCELERATOR = """
+import torch.distributed
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 
+torch.distributed.init_process_group("gloo")
 PartialState._prepare_backend = lambda *given, **more: ("gloo", DistributedType.MULTI_HPU)
+PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))
 """
 COMMAND = "from facellava.cli import main\n\nmain()\n"
 
