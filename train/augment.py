@@ -25,19 +25,26 @@ def move(
 
 
 def shift(
-    pixels: NDArray[np.uint8], landmarks: NDArray[np.float32], rng: np.random.Generator
+    pixels: NDArray[np.uint8],
+    landmarks: NDArray[np.float32],
+    rng: np.random.Generator,
+    strength: float = 1.0,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """A small turn, zoom and shift.
 
     Args:
         pixels: (S, S, 3) uint8 RGB.
         landmarks: (68, 2) in [0, 1] of the picture.
+        rng: where to draw from.
+        strength: how much of the usual ranges.
     """
     size = pixels.shape[0]
     turn = cv2.getRotationMatrix2D(
-        (size / 2, size / 2), rng.uniform(-10, 10), float(np.exp(rng.uniform(-0.1, 0.1)))
+        (size / 2, size / 2),
+        rng.uniform(-10, 10) * strength,
+        float(np.exp(rng.uniform(-0.1, 0.1) * strength)),
     )
-    turn[:, 2] += rng.uniform(-0.04, 0.04, size=2) * size
+    turn[:, 2] += rng.uniform(-0.04, 0.04, size=2) * size * strength
     moved = cv2.warpAffine(np.ascontiguousarray(pixels), turn, (size, size), borderValue=PADDING)
     points = landmarks @ turn[:, :2].T + turn[:, 2] / size
     return np.asarray(moved, np.uint8), points.astype(np.float32)

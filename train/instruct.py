@@ -147,13 +147,16 @@ class VerdictLoss(nn.Module):
         targets = labels[:, 1:]
         return self.weights[targets[targets != IGNORED_LABEL]].sum()
 
-    def summed(self, logits: Tensor, labels: Tensor, uncoded: Tensor) -> Tensor:
+    def summed(
+        self, logits: Tensor, labels: Tensor, uncoded: Tensor, rows: Tensor | None = None
+    ) -> Tensor:
         """The weighted sum over the tokens that are learned.
 
         Args:
             logits: (B, L, V).
             labels: (B, L) with -100 where there is no loss.
             uncoded: (B, U) bool, units that nobody coded for the row's face.
+            rows: (B,) further weight of each row; None for 1.
         """
         learned = labels[:, 1:] != IGNORED_LABEL
         scores = logits[:, :-1][learned].float()
@@ -165,7 +168,7 @@ class VerdictLoss(nn.Module):
         scores[:, self.unit_ids] = scores[:, self.unit_ids].masked_fill(unknown, -torch.inf)
         # Only behind "Age:" is a number an age; elsewhere (" 5 o'clock shadow") it is a word.
         behind_colon = labels[:, :-1][learned] == self.colon
-        weights = self.weights[targets]
+        weights = self.weights[targets] * (1 if rows is None else rows[row])
         logs = functional.log_softmax(scores, dim=-1)
         errors = -logs.gather(1, targets[:, None])[:, 0]
         years = self.year_of_token[targets]

@@ -118,6 +118,10 @@ class RunConfig(_Strict):
         gradient_checkpointing: recompute activations instead of keeping them.
         max_length: longest sample in tokens, image tokens included. Longer ones are bad samples.
         clip_frames: frames taken of a clip, spread evenly.
+        clip_frame_augment: training draws a clip's frames at random places, other ones each
+            epoch ("skip"), and covers a part of half of them ("skip_erase").
+        clip_noise_weights: a clip whose label the model surely disagrees with counts less, and
+            one with a rare label more (expression and deepfake; train/clip_weights.py).
         bad_samples: stop at the first sample that cannot be used, or skip and count such samples.
         aside_share: share of the training split's people kept out of training, to measure on.
         eval_samples: how many held-out samples are answered at each evaluation.
@@ -147,6 +151,8 @@ class RunConfig(_Strict):
     gradient_checkpointing: bool = False
     max_length: Count = 2048
     clip_frames: Count = 8
+    clip_frame_augment: Literal["none", "skip", "skip_erase"] = "none"
+    clip_noise_weights: bool = False
     bad_samples: Literal["stop", "skip"] = "stop"
     aside_share: Share = 0.0
     eval_samples: Annotated[int, Field(ge=0)] = 32

@@ -25,6 +25,8 @@ from transformers import (
 from facellava.errors import BadSettings, TrainingStopped
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import IGNORED_LABEL
+from train.clip_choices import ClipWeigher
+from train.clip_weights import RunningMean
 from train.dataset import Collator, ModalityLengthGroups, TrainingRows
 from train.instruct import VerdictLoss
 from train.run_config import RunConfig, Stage
@@ -33,6 +35,8 @@ from train.trainer_runs import log_quietly
 
 # Written last into a checkpoint: one without it was cut off.
 WHOLE_MARK: Final = "whole"
+# The mean weight of clips so far, without which a resumed run would differ.
+CLIP_MEAN: Final = "clip_weights.json"
 OPTIMISERS: Final[dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]]] = {
     "adamw": (torch.optim.AdamW, {"betas": (0.9, 0.999)}),
     "adam": (torch.optim.Adam, {"betas": (0.9, 0.999)}),
@@ -49,14 +53,17 @@ class PlainLoss(nn.Module):
         """How many tokens are learned, labels (B, L)."""
         return (labels[:, 1:] != IGNORED_LABEL).sum()
 
-    def summed(self, logits: Tensor, labels: Tensor, uncoded: Tensor) -> Tensor:
-        """Sum over the tokens that are learned: logits (B, L, V), labels (B, L)."""
-        return functional.cross_entropy(
+    def summed(
+        self, logits: Tensor, labels: Tensor, uncoded: Tensor, rows: Tensor | None = None
+    ) -> Tensor:
+        """Sum over the tokens that are learned; arguments as of :meth:`VerdictLoss.summed`."""
+        errors = functional.cross_entropy(
             logits[:, :-1].flatten(0, 1).float(),
             labels[:, 1:].flatten(),
             ignore_index=IGNORED_LABEL,
-            reduction="sum",
+            reduction="sum" if rows is None else "none",
         )
+        return errors if rows is None else (errors.view(len(labels), -1) * rows[:, None]).sum()
 
 
 def answer_loss(tokenizer: PreTrainedTokenizerBase, wanted: str) -> VerdictLoss | PlainLoss:
@@ -86,6 +93,7 @@ class RunTrainer(Trainer):
     Args:
         base: the Face-LLaVA model inside what is trained.
         measure: task metrics of the model, at each evaluation; None for the loss alone.
+        weigher: of clips, by what the model says of their labels; None weighs all alike.
         **settings: as Trainer takes them.
     """
 
@@ -98,10 +106,11 @@ class RunTrainer(Trainer):
         base: FaceLlavaForConditionalGeneration,
         loss: VerdictLoss | PlainLoss,
         measure: Measure | None = None,
+        weigher: ClipWeigher | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.base, self.measure = base, measure
+        self.base, self.measure, self.weigher = base, measure, weigher
         self.answer_loss = loss.to(self.args.device)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
@@ -121,11 +130,17 @@ class RunTrainer(Trainer):
         self.base.face_encoder.vision_tower.eval()
         rest = dict(inputs)
         labels, uncoded = rest.pop("labels"), rest.pop("uncoded")
+        clips = {name: rest.pop(name) for name in list(rest) if name.startswith("clip_")}
         # Images come first and teach nothing themselves: no logits for what no row learns.
         first = int((labels != IGNORED_LABEL).any(dim=0).nonzero()[0])
         keep = labels.shape[1] - max(first - 1, 0)
         outputs = model(**rest, use_cache=False, logits_to_keep=keep)
-        total = self.answer_loss.summed(outputs.logits, labels[:, -keep:], uncoded)
+        rows = None
+        if self.weigher is not None and model.training:
+            progress = self.state.global_step / self.state.max_steps
+            cut = labels.shape[1] - keep
+            rows = self.weigher.rows(outputs.logits, cut, clips, progress, self.accelerator)
+        total = self.answer_loss.summed(outputs.logits, labels[:, -keep:], uncoded, rows)
         loss = total / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
@@ -151,7 +166,9 @@ class RunTrainer(Trainer):
         rows: TrainingRows = train_dataset or self.train_dataset
         batch = self.args.train_batch_size * self.args.world_size
         usable = rows.usable
-        return ModalityLengthGroups(usable.lengths, usable.frames > 1, batch, self.args.seed)
+        return ModalityLengthGroups(
+            usable.lengths, usable.frames > 1, batch, self.args.seed, rows.set_epoch
+        )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
@@ -159,6 +176,8 @@ class RunTrainer(Trainer):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
+                if self.weigher is not None:
+                    self.weigher.mean.write(folder / CLIP_MEAN)
                 (folder / WHOLE_MARK).write_text("")
         except (OSError, RuntimeError) as error:
             # torch says RuntimeError where the disk is full.
@@ -169,6 +188,11 @@ class RunTrainer(Trainer):
             ) from error
         if self.args.should_save:
             self._remove_older(folder)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.weigher is not None and checkpoint is not None:
+            self.weigher.mean = RunningMean.read(Path(checkpoint) / CLIP_MEAN)
 
     def _remove_older(self, newest: Path) -> None:
         """Only once the newest is whole; the best so far stays where the run ends with it."""
@@ -233,6 +257,7 @@ def new_trainer(
         base=base,
         loss=answer_loss(collate.processor.tokenizer, config.loss),
         measure=measure,
+        weigher=ClipWeigher() if config.clip_noise_weights else None,
         model=model,
         args=TrainingArguments(
             output_dir=str(folder),
