@@ -254,9 +254,7 @@ def _told(
 
 
 def interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half of the 95% interval of the mean, by Student's t; NaN of a single value."""
-    if len(values) < 2:
-        return float(np.mean(values)), float("nan")
+    """Mean and half of the 95% interval of the mean, by Student's t, of two values or more."""
     spread = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
     return float(np.mean(values)), float(spread)
 
@@ -316,11 +314,12 @@ def _points(value: tuple[float, float], *, signed: bool = False) -> str:
 def main(
     clips: Annotated[list[Path], typer.Option(help="Files of benchmarks.clip_set; repeatable.")],
     out: Annotated[Path, typer.Option(help="Folder of the results.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each kind.")] = 3,
+    seeds: Annotated[int, typer.Option(min=2, help="Trainings of each kind.")] = 3,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the clips.")] = 20,
     rates: Annotated[str, typer.Option(help="Shares of wrong labels.")] = "0,0.2,0.4",
     methods: Annotated[str, typer.Option(help="Some of the methods.")] = ",".join(METHODS),
     workers: Annotated[int, typer.Option(min=1, help="Trainings at a time.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON lines, no tables.")] = False,
 ) -> None:
     """Train every method on every kind of wrong labels, and write report.json and report.md."""
     names = dict.fromkeys((PLAIN, *methods.split(",")))
@@ -350,7 +349,8 @@ def main(
     found = summary(rows)
     write_text(out / "report.json", json.dumps(facts | {"rows": found}, indent=1))
     write_text(out / "report.md", markdown(found, facts))
-    typer.echo(markdown(found, facts))
+    lines = "\n".join(json.dumps(facts | row) for row in found)
+    typer.echo(lines if as_json else markdown(found, facts))
 
 
 if __name__ == "__main__":

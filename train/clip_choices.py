@@ -83,7 +83,7 @@ class ClipChoices:
         start = _last(text.input_ids, ids[label][1 : behind + 1])
         if start is None:
             raise BadModelInput(
-                f"its answer does not say the label {label!r}, which clip_noise_weights needs; set "
+                f"The answer does not say the label {label!r}, which clip_noise_weights needs; set "
                 "that to false."
             )
         tokens = tuple(dict.fromkeys(row[behind] for row in ids.values()))

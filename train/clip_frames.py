@@ -31,7 +31,7 @@ ASPECT: Final = (0.3, 3.3)
 
 
 def draw_places(frames: int, wanted: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Frame numbers in order, one from each of `wanted` equal stretches of a random part.
+    """Frame numbers in order, one from each of `wanted` like stretches of a random part.
 
     Args:
         frames: of the clip.
@@ -40,12 +40,11 @@ def draw_places(frames: int, wanted: int, rng: np.random.Generator) -> NDArray[n
     """
     if frames <= wanted:
         return np.arange(frames)
-    span = max(wanted, frames * rng.uniform(SPAN, 1.0))
-    start = rng.uniform(0, frames - span)
-    places = start + (np.arange(wanted) + rng.random(wanted)) * span / wanted
-    # Stretches are a frame long or more, so neighbours may meet only at a shared border.
-    found = np.floor(places).astype(np.int64)
-    return np.minimum(found, frames - 1)
+    span = max(wanted, round(frames * rng.uniform(SPAN, 1.0)))
+    start = int(rng.integers(frames - span + 1))
+    lengths = np.full(wanted, span // wanted)
+    lengths[rng.permutation(wanted)[: span % wanted]] += 1
+    return start + np.cumsum(lengths) - lengths + rng.integers(lengths)
 
 
 def draw_patch(height: int, width: int, rng: np.random.Generator) -> tuple[slice, slice] | None:
