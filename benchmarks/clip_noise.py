@@ -123,7 +123,7 @@ class FrameNetwork(nn.Module):
 
     def forward(self, frames: Tensor, landmarks: Tensor) -> Tensor:
         """Logits (N, C) of frames (N, 48, 48) uint8 and landmarks (N, 68, 2)."""
-        pixels = self.pixels((frames[:, None].float() - PADDING[0]) / 64)
+        pixels = self.pixels((frames[:, None].float() - PADDING) / 64)
         logits: Tensor = self.head(torch.cat([pixels, self.points(landmarks.flatten(1))], dim=1))
         return logits
 
@@ -194,10 +194,10 @@ def train_unit(unit: Unit) -> dict[str, Any]:
     mean, step = RunningMean(), 0
     seen = torch.zeros(2, *given.shape, device=device)  # sum of weights, how often
     for _ in range(unit.epochs):
-        for clips, places, covered in batches(*given.shape, method.augment, rng):
+        for clips, places, covered in batches(len(given), given.shape[1], method.augment, rng):
             pixels, wanted = frames[clips, places], labels[clips, places]
             if covered is not None:
-                pixels = pixels.masked_fill(torch.from_numpy(covered).to(device), PADDING[0])
+                pixels = pixels.masked_fill(torch.from_numpy(covered).to(device), int(PADDING))
             logits = network(pixels, points[clips, places])
             noise = noise_weights(logits.softmax(dim=1), wanted, step / steps)
             if step >= steps * 2 / 3:

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import cv2
 import numpy as np
+import torch
 import typer
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -41,7 +42,7 @@ from facellava.corpus import read_faces
 from facellava.faces import canonical_face
 from facellava.records import FaceRecord, decode_frame
 from facellava.tasks.expression import BASIC
-from train.augment import shift
+from train.augment import shift, to_pictures
 
 if TYPE_CHECKING:
     from data_builders.rendered.studio import Studio
@@ -226,12 +227,15 @@ def still_clip(record: FaceRecord, test: bool) -> Clip:
     A test clip is the one frame: the same picture again would only narrow the interval.
     """
     rng = np.random.default_rng(zlib.crc32(record.face_id.encode()))
-    crop, points = decode_frame(record.frames[0]), record.landmarks[0]
+    pictures = to_pictures(decode_frame(record.frames[0])[None].repeat(STILL_FRAMES, axis=0))
+    points = torch.from_numpy(record.landmarks[0]).expand(STILL_FRAMES, -1, -1)
+    if not test:
+        pictures, points = shift(pictures, points, rng, strength=0.25)
+    crops = pictures.round().byte().permute(0, 2, 3, 1).numpy()
     frames, marks = [], []
     gain, bias = 1.0, 0.0
-    for _ in range(STILL_FRAMES):
-        moved, at = (crop, points) if test else shift(crop, points, rng, strength=0.25)
-        grey = _grey(moved).astype(np.float32)
+    for crop, at in zip(crops, points.numpy(), strict=True):
+        grey = _grey(crop).astype(np.float32)
         frames.append(np.clip((grey - 128) * gain + 128 + bias, 0, 255).astype(np.uint8))
         marks.append((at + rng.normal(0, FINDER_ERROR / 2, at.shape)).astype(np.float32))
         gain, bias = gain * float(np.exp(rng.normal(0, 0.03))), bias + float(rng.normal(0, 3))

@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_builders.face_records import face_records
-from data_builders.self_blend import self_blend
 from data_builders.shard import BLENDED, generator
 from facellava.corpus import FaceRecord
 from facellava.errors import BadCorpus, BadSample
+from facellava.faces.self_blend import self_blend
 
 RATIOS: Final = (0.25, 0.5, 0.75, 1.0)
 # CelebA's test people are in no other split. Of the few others, the validation part is used too.

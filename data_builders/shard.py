@@ -20,11 +20,11 @@ from data_builders.annotate.measured import write_samples
 from data_builders.media import DEFAULT_LOOK, Look, Unusable
 from data_builders.rate import DEFAULT_THRESHOLD, Threshold, rate_samples
 from data_builders.raw_face import Drops, RawFace
-from data_builders.self_blend import self_blend
 from data_builders.sources.faceinstruct import samples_of
 from facellava.corpus import FaceRecord, Sample, record_of, sha256, write_shard
 from facellava.faces import Face, measure
 from facellava.faces.clips import apex
+from facellava.faces.self_blend import self_blend
 
 BLENDED: Final = "self_blended"
 

@@ -8,10 +8,11 @@ are safetensors and nothing else: other formats can run code when they are read.
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from transformers import (
     AutoImageProcessor,
     AutoModelForImageTextToText,
     AutoProcessor,
+    BitsAndBytesConfig,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as transformers_logging
@@ -99,6 +101,7 @@ def new_model(
         tokens_per_frame=config.tokens_per_frame,
         tokens_per_clip_frame=config.tokens_per_clip_frame,
         clip_frames=config.clip_frames,
+        clip_merge=config.clip_merge,
     )
     model = FaceLlavaForConditionalGeneration(config).eval()
     generation = model.generation_config
@@ -111,12 +114,45 @@ def new_model(
     return model, processor
 
 
+def set_clips(
+    model: FaceLlavaForConditionalGeneration,
+    processor: FaceLlavaProcessor,
+    *,
+    frames: int | None = None,
+    pool: int = 1,
+    merge: int = 1,
+) -> None:
+    """Change in place how many tokens clips take; the weights should be trained for it afterwards.
+
+    Args:
+        model: of a checkpoint.
+        processor: of the same checkpoint.
+        frames: the config's `clip_frames`; None leaves it.
+        pool: the config's `clip_pool`.
+        merge: the config's `clip_merge`.
+
+    Raises:
+        BadModelInput: a value that does not fit the encoders; nothing is changed then.
+    """
+    config = model.config
+    wanted = {"clip_frames": frames or config.clip_frames, "clip_pool": pool, "clip_merge": merge}
+    tried = copy.deepcopy(config)
+    for name, value in wanted.items():
+        setattr(tried, name, value)
+    tried.check_clips()
+    for name, value in wanted.items():
+        setattr(config, name, value)
+    processor.tokens_per_clip_frame = config.tokens_per_clip_frame
+    processor.clip_frames, processor.clip_merge = config.clip_frames, config.clip_merge
+
+
 def save(
     model: FaceLlavaForConditionalGeneration,
     processor: FaceLlavaProcessor,
     path: str | Path,
     *,
     dtype: torch.dtype | None = None,
+    state: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write a checkpoint folder whole or not at all; a folder that was there is replaced.
 
@@ -125,14 +161,15 @@ def save(
         processor: its tokenizer, template and image settings.
         path: the folder; its parent must exist.
         dtype: how floating-point weights are stored, for instance torch.float16; None keeps theirs.
+        state: the weights by name, where the model's own are spread over several processes.
 
     Raises:
         BadCheckpoint: a weight is not finite in that dtype, or the folder cannot be written.
     """
-    state = _stored_state(model, dtype)
+    stored = _stored_state(model.state_dict() if state is None else state, dtype)
     with whole_folder(path) as draft:
         with _no_progress_bars():
-            model.save_pretrained(draft, state_dict=state)
+            model.save_pretrained(draft, state_dict=stored)
         processor.save_pretrained(draft)
     return Path(path)
 
@@ -196,11 +233,11 @@ def _no_progress_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _stored_state(model: torch.nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
+def _stored_state(state: Mapping[str, Tensor], dtype: torch.dtype | None) -> dict[str, Tensor]:
     """The state dict in the stored dtype; tied tensors stay one tensor, so they are stored once."""
     stored: dict[str, Tensor] = {}
     converted: dict[tuple[int, tuple[int, ...]], Tensor] = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in state.items():
         key = (tensor.data_ptr(), tuple(tensor.shape))
         if key not in converted:
             floating = dtype is not None and tensor.is_floating_point()
@@ -219,6 +256,8 @@ def load(
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
+    attention: str | None = None,
+    quantise: Callable[[FaceLlavaConfig], BitsAndBytesConfig] | None = None,
 ) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
     """Model (in eval mode) and processor of a checkpoint folder; never from the network.
 
@@ -226,6 +265,10 @@ def load(
         path: the folder.
         dtype: of the loaded weights, whatever they are stored in; float32 on a CPU.
         device: where the model goes.
+        attention: transformers' name of an implementation; None takes PyTorch's own (SDPA) where a
+            backbone has it.
+        quantise: how some of its layers are quantised, each as it is read, so that the whole is
+            never in memory unquantised.
 
     Raises:
         BadCheckpoint: no such folder, another model's, no safetensors, damaged or missing files.
@@ -239,6 +282,9 @@ def load(
                 folder,
                 config=config,
                 dtype=dtype,
+                attn_implementation=attention,
+                quantization_config=quantise(config) if quantise else None,
+                device_map={"": device} if quantise else None,
                 use_safetensors=True,
                 local_files_only=True,
                 # Reported below, in one sentence.
@@ -273,6 +319,11 @@ def load(
         raise BadCheckpoint(
             f"In {folder} the processor gives clips of {processor.clip_frames} frames and the "
             f"model reads {config.clip_frames}; save the folder anew."
+        )
+    if processor.clip_merge != config.clip_merge:
+        raise BadCheckpoint(
+            f"In {folder} the processor merges {processor.clip_merge} frame(s) of a clip and the "
+            f"model {config.clip_merge}; save the folder anew."
         )
     return model.to(device).eval(), processor
 

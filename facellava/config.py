@@ -41,6 +41,12 @@ class FaceLlavaConfig(PreTrainedConfig):
         vision_feature_layer: index into the encoder's hidden states.
         vision_feature_select: "default" drops the prefix tokens, "full" keeps them.
         video_feature_select: likewise for clips, where they have an encoder of their own.
+        clip_frames: frames that every clip is sampled to. An encoder for clips fixes it; otherwise
+            None takes clips as they are.
+        clip_pool: side of the squares of patches whose tokens are averaged into one in the frames
+            of clips, after FRGCA; 2 leaves a quarter of the tokens. Prefix tokens are kept.
+        clip_merge: how many consecutive frames of a clip have their tokens averaged into one
+            frame's; 2 leaves half of the tokens.
         projector_type: "linear" or "mlp2x_gelu".
         region_variant: "paper" (proximity mask on) or "released" (the published checkpoint's
             layout, without mask). See facellava.region_attention.
@@ -80,6 +86,9 @@ class FaceLlavaConfig(PreTrainedConfig):
     vision_feature_layer: int = -1
     vision_feature_select: str = "default"
     video_feature_select: str = "default"
+    clip_frames: int | None = None
+    clip_pool: int = 1
+    clip_merge: int = 1
     projector_type: str = "mlp2x_gelu"
     region_variant: str = "paper"
     region_heads: int = 8
@@ -108,6 +117,7 @@ class FaceLlavaConfig(PreTrainedConfig):
         if self.image_grid is None or self.n_prefix_tokens is None:
             self.image_grid, self.n_prefix_tokens = _find_grid(self)
         self.image_grid = [int(side) for side in self.image_grid]
+        self.check_clips()
         super().__post_init__(**kwargs)
 
     def _check_values(self) -> None:
@@ -163,6 +173,36 @@ class FaceLlavaConfig(PreTrainedConfig):
                     "both encoders share one projector and one grid, so make them equal."
                 )
 
+    def check_clips(self) -> None:
+        """Check what is said of clips.
+
+        Raises:
+            BadModelInput: a value that does not fit the encoders.
+        """
+        for name in ("clip_frames", "clip_pool", "clip_merge"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise BadModelInput(f"{name} is {value!r}; it must be a whole number above 0.")
+        if self.video_config is not None:
+            own = int(self.video_config.num_frames)
+            if self.clip_frames not in (None, own):
+                raise BadModelInput(
+                    f"clip_frames is {self.clip_frames} and video_config reads clips of {own} "
+                    "frames; leave clip_frames out."
+                )
+            self.clip_frames = own
+        height, width = self.image_grid
+        if height % self.clip_pool or width % self.clip_pool:
+            raise BadModelInput(
+                f"clip_pool is {self.clip_pool}, which does not divide the grid of {height} x "
+                f"{width} patches."
+            )
+        if self.clip_frames is not None and self.clip_frames % self.clip_merge:
+            raise BadModelInput(
+                f"clip_merge is {self.clip_merge}, which does not divide the {self.clip_frames} "
+                "frames of a clip."
+            )
+
     @property
     def hidden_size(self) -> int:
         """Width of the language model's embeddings, and of image and region tokens."""
@@ -176,22 +216,30 @@ class FaceLlavaConfig(PreTrainedConfig):
     @property
     def tokens_per_frame(self) -> int:
         """Placeholders that one photo takes in the language model."""
-        return self._n_tokens(self.vision_feature_select)
+        return self.n_patches + self._n_prefix(self.vision_feature_select)
+
+    @property
+    def features_per_clip_frame(self) -> int:
+        """Tokens that one frame of a clip has before any are averaged."""
+        return self.n_patches + self._n_prefix(self._clip_select)
 
     @property
     def tokens_per_clip_frame(self) -> int:
-        """Placeholders that one frame of a clip takes in the language model."""
-        if self.video_config is None:
-            return self.tokens_per_frame
-        return self._n_tokens(self.video_feature_select)
+        """Placeholders of one frame of a clip, or of `clip_merge` frames that are merged."""
+        return self.n_patches // self.clip_pool**2 + self._n_prefix(self._clip_select)
 
     @property
-    def clip_frames(self) -> int | None:
-        """Frames that every clip must have; None where there is no encoder for clips."""
-        return None if self.video_config is None else int(self.video_config.num_frames)
+    def clips_differ(self) -> bool:
+        """Whether the frames of clips become tokens in another way than photos do."""
+        return self.video_config is not None or self.clip_pool * self.clip_merge > 1
 
-    def _n_tokens(self, selection: str) -> int:
-        return self.n_patches + (int(self.n_prefix_tokens) if selection == "full" else 0)
+    @property
+    def _clip_select(self) -> str:
+        has_own = self.video_config is not None
+        return self.video_feature_select if has_own else self.vision_feature_select
+
+    def _n_prefix(self, selection: str) -> int:
+        return int(self.n_prefix_tokens) if selection == "full" else 0
 
 
 def _backbone_config(given: dict[str, Any] | PreTrainedConfig | None, name: str) -> Any:

@@ -4,9 +4,7 @@
 
 Shapes: F frames in all, N image tokens per frame, D the language model's width, L text length.
 A batch's photos and clips lie one after the other in F, in the order in which their placeholders
-appear in `input_ids`, row by row: a photo is one frame, a clip of T frames is T frames. FaceEncoder
-is the part that the vLLM model shares; it handles frames one by one, so items can be encoded alone.
-Where the config names an encoder for clips, it handles whole clips.
+appear in `input_ids`, row by row: a photo is one frame, a clip of T frames is T frames.
 """
 
 from __future__ import annotations
@@ -15,118 +13,16 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from facellava.config import FaceLlavaConfig
 from facellava.errors import BadModelInput
-from facellava.region_attention import Enriched, RegionAttention, check_landmarks
+from facellava.face_encoder import FaceEncoder
+from facellava.region_attention import Enriched, check_landmarks
 
 FRAME_INPUTS = ("pixel_values", "landmarks", "image_features")
-
-
-class FaceEncoder(nn.Module):
-    """Frames of faces and their landmarks to the tokens that the language model reads."""
-
-    def __init__(self, config: FaceLlavaConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.vision_tower = AutoModel.from_config(config.vision_config)
-        # Named only where it is: a checkpoint without one has no such weights.
-        if config.video_config is not None:
-            self.video_tower = AutoModel.from_config(config.video_config)
-        self.mm_projector = _projector(config, _feature_width(self.vision_tower, config))
-        self.region_attention = RegionAttention(config)
-
-    def encode_pixels(self, pixel_values: Tensor) -> Tensor:
-        """The vision tower alone: pixels (F, 3, H, W) to features (F, N, tower width).
-
-        These are what training caches: they do not depend on the landmarks.
-
-        Raises:
-            BadModelInput: the pixels are not (F, 3, H, W) of the config's image_size.
-        """
-        return self._look(self.vision_tower, pixel_values, self.config.vision_feature_select)
-
-    def encode_frames(self, pixel_values: Tensor, in_clip: Tensor) -> Tensor:
-        """Pixels of photos and clips (F, 3, H, W), each through its own tower, to features.
-
-        Args:
-            pixel_values: clips as whole clips, one after the other.
-            in_clip: bool (F), which frames are of clips.
-
-        Returns:
-            (F, N, tower width). Where photos and clips keep different prefix tokens, N is the
-            larger number, and the rows that the others lack are zeros before their tokens.
-
-        Raises:
-            BadModelInput: other shapes, or frames that are no whole clips.
-        """
-        if self.config.video_config is None or not in_clip.any():
-            return self.encode_pixels(pixel_values)
-        selection = self.config.video_feature_select
-        seen = {True: self._look(self.video_tower, pixel_values[in_clip], selection)}
-        if not in_clip.all():
-            seen[False] = self.encode_pixels(pixel_values[~in_clip])
-        n_tokens = max(features.shape[1] for features in seen.values())
-        together = seen[True].new_zeros(len(pixel_values), n_tokens, seen[True].shape[2])
-        for kind, features in seen.items():
-            together[in_clip == kind, n_tokens - features.shape[1] :] = features
-        return together
-
-    def _look(self, tower: nn.Module, pixel_values: Tensor, selection: str) -> Tensor:
-        height, width = self.config.image_size
-        if pixel_values.ndim != 4 or tuple(pixel_values.shape[1:]) != (3, height, width):
-            raise BadModelInput(
-                f"pixel_values have shape {tuple(pixel_values.shape)}; "
-                f"allowed is (frames, 3, {height}, {width}), as the image processor gives them."
-            )
-        dtype = next(tower.parameters()).dtype
-        hidden_states = tower(
-            pixel_values.to(dtype), output_hidden_states=True, return_dict=True
-        ).hidden_states
-        features: Tensor = hidden_states[self.config.vision_feature_layer]
-        if features.ndim == 4:
-            return features.flatten(2).transpose(1, 2)
-        if selection == "default":
-            return features[:, self.config.n_prefix_tokens :]
-        return features
-
-    def forward(self, image_features: Tensor, landmarks: Tensor | None) -> Enriched:
-        """Tower features (F, N, tower width) and landmarks (F, 68, 2) to tokens (F, N, D).
-
-        Raises:
-            BadModelInput: no usable landmarks, or features of another shape.
-        """
-        landmarks = check_landmarks(landmarks, image_features.shape[0])
-        allowed = {self.config.tokens_per_frame, self.config.tokens_per_clip_frame}
-        if image_features.ndim != 3 or image_features.shape[1] not in allowed:
-            raise BadModelInput(
-                f"image_features have shape {tuple(image_features.shape)}; allowed is (frames, "
-                f"{self.config.tokens_per_frame}, width), as encode_pixels gives them."
-            )
-        dtype = next(self.mm_projector.parameters()).dtype
-        return self.region_attention(self.mm_projector(image_features.to(dtype)), landmarks)
-
-
-def _projector(config: FaceLlavaConfig, feature_width: int) -> nn.Module:
-    if config.projector_type == "linear":
-        return nn.Linear(feature_width, config.hidden_size)
-    return nn.Sequential(
-        nn.Linear(feature_width, config.hidden_size),
-        nn.GELU(),
-        nn.Linear(config.hidden_size, config.hidden_size),
-    )
-
-
-def _feature_width(vision_tower: nn.Module, config: FaceLlavaConfig) -> int:
-    """Channels of the chosen hidden state: convolutional encoders list one width per stage."""
-    stage_widths = getattr(config.vision_config, "hidden_sizes", None)
-    if not stage_widths:
-        return int(config.vision_config.hidden_size)
-    embedding_width = getattr(config.vision_config, "embedding_size", stage_widths[0])
-    return int([embedding_width, *stage_widths][config.vision_feature_layer])
 
 
 class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -265,16 +161,16 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         of_clip = input_ids[self.placeholder_mask(input_ids)] == self.config.video_token_id
         runs, lengths = torch.unique_consecutive(of_clip, return_counts=True)
-        per_frame = torch.where(
-            runs, self.config.tokens_per_clip_frame, self.config.tokens_per_frame
-        )
-        if (lengths % per_frame).any():
+        config = self.config
+        per_step = torch.where(runs, config.tokens_per_clip_frame, config.tokens_per_frame)
+        if (lengths % per_step).any():
             raise BadModelInput(
                 f"The text holds {len(of_clip)} placeholders, which are no whole frames: a photo "
-                f"takes {self.config.tokens_per_frame} and a frame of a clip "
-                f"{self.config.tokens_per_clip_frame}; let the processor write them."
+                f"takes {config.tokens_per_frame} and {config.clip_merge} frame(s) of a clip "
+                f"{config.tokens_per_clip_frame}; let the processor write them."
             )
-        return runs.repeat_interleave(lengths // per_frame)
+        frames = lengths // per_step * torch.where(runs, config.clip_merge, 1)
+        return runs.repeat_interleave(frames)
 
     def encode_frames(self, input_ids: Tensor, pixel_values: Tensor) -> Tensor:
         """What the towers see: pixels (F, 3, H, W) to features (F, N, tower width).
@@ -303,7 +199,7 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         image_features: Tensor | None,
         landmarks: Tensor | None,
     ) -> Tensor:
-        if self.config.video_config is not None:
+        if self.config.clips_differ:
             return self._place_by_kind(input_ids, inputs_embeds, image_features, landmarks)
         mask = self.placeholder_mask(input_ids)
         n_placeholders = int(mask.sum())
@@ -329,7 +225,7 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         image_features: Tensor | None,
         landmarks: Tensor | None,
     ) -> Tensor:
-        """Photos and clips, which have encoders of their own and may differ in tokens a frame."""
+        """Photos and clips, which differ in encoder or in tokens a frame."""
         in_clip = self.frames_in_clips(input_ids)
         n_frames = 0 if image_features is None else image_features.shape[0]
         if len(in_clip) != n_frames:
@@ -340,14 +236,15 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if image_features is None:
             return inputs_embeds
         points = check_landmarks(landmarks, n_frames)
-        for token_id, chosen, n_tokens in (
+        for token_id, chosen, n_features in (
             (self.config.image_token_id, ~in_clip, self.config.tokens_per_frame),
-            (self.config.video_token_id, in_clip, self.config.tokens_per_clip_frame),
+            (self.config.video_token_id, in_clip, self.config.features_per_clip_frame),
         ):
             if chosen.any():
-                tokens = self.face_encoder(
-                    image_features[chosen, -n_tokens:], points[chosen]
-                ).tokens
+                features = image_features[chosen, -n_features:]
+                tokens = self.face_encoder(features, points[chosen]).tokens
+                if token_id == self.config.video_token_id:
+                    tokens = self.face_encoder.shorten(tokens)
                 inputs_embeds = inputs_embeds.masked_scatter(
                     (input_ids == token_id).unsqueeze(-1),
                     tokens.to(inputs_embeds.device, inputs_embeds.dtype),
@@ -379,7 +276,8 @@ class FaceLlavaForConditionalGeneration(PreTrainedModel, GenerationMixin):
             photos = (input_ids == self.config.image_token_id).sum(dim=1)
             clips = (input_ids == self.config.video_token_id).sum(dim=1)
             per_row = photos // self.config.tokens_per_frame
-            per_row = per_row + clips // self.config.tokens_per_clip_frame
+            steps = clips // self.config.tokens_per_clip_frame
+            per_row = per_row + steps * self.config.clip_merge
             frames = {
                 name: None if value is None else _repeat_blocks(value, per_row, expand_size)
                 for name, value in frames.items()

@@ -56,6 +56,7 @@ class FaceLlavaProcessor(ProcessorMixin):
         tokens_per_clip_frame: the config's; None for as many as a photo has.
         clip_frames: the config's `clip_frames`: longer and shorter clips are sampled to so many
             frames. None takes clips as they are.
+        clip_merge: the config's.
 
     Raises:
         BadModelInput: the tokenizer lacks a special token that is needed.
@@ -69,6 +70,7 @@ class FaceLlavaProcessor(ProcessorMixin):
         tokens_per_frame: int = 1,
         tokens_per_clip_frame: int | None = None,
         clip_frames: int | None = None,
+        clip_merge: int = 1,
     ) -> None:
         template = chat_template or tokenizer.chat_template or CHAT_TEMPLATE
         self._specials = {
@@ -89,6 +91,7 @@ class FaceLlavaProcessor(ProcessorMixin):
         self.tokens_per_frame = int(tokens_per_frame)
         self.tokens_per_clip_frame = int(tokens_per_clip_frame or tokens_per_frame)
         self.clip_frames = clip_frames
+        self.clip_merge = int(clip_merge)
         self.image_token = IMAGE_TOKEN
         self.video_token = VIDEO_TOKEN
         longest_first = sorted(self._specials, key=len, reverse=True)
@@ -140,7 +143,8 @@ class FaceLlavaProcessor(ProcessorMixin):
 
         Args:
             messages: the conversation.
-            frames: number of frames of each item, in order of appearance (a photo has 1).
+            frames: number of frames of each item, in order of appearance (a photo has 1, a clip
+                as many as `frames_of` gives).
             training: the conversation ends with the assistant's turn, and labels are wanted: the
                 ids of every assistant turn up to and with its end-of-turn token, -100 elsewhere.
                 Otherwise the assistant's turn is opened.
@@ -171,11 +175,17 @@ class FaceLlavaProcessor(ProcessorMixin):
                 f"{len(frames)} are given; give one face or clip for each."
             )
         counts = iter(frames)
-        per_frame = {
-            IMAGE_TOKEN: self.tokens_per_frame,
-            VIDEO_TOKEN: self.tokens_per_clip_frame,
-        }
-        return PLACEHOLDERS.sub(lambda found: found[0] * (next(counts) * per_frame[found[0]]), text)
+
+        def repeated(found: re.Match[str]) -> str:
+            if found[0] == IMAGE_TOKEN:
+                return IMAGE_TOKEN * (next(counts) * self.tokens_per_frame)
+            return VIDEO_TOKEN * self.clip_tokens(next(counts))
+
+        return PLACEHOLDERS.sub(repeated, text)
+
+    def clip_tokens(self, frames: int) -> int:
+        """Placeholders of a clip of so many frames, as `frames_of` gives them."""
+        return frames // self.clip_merge * self.tokens_per_clip_frame
 
     def _assistant_spans(
         self, turns: list[dict[str, str]], text: str, frames: Sequence[int]
@@ -233,15 +243,16 @@ class FaceLlavaProcessor(ProcessorMixin):
         """A photo's face as the only frame, or the frames of a clip that the model sees.
 
         Sampled evenly as the published code does: first and last frame are among them, and frames
-        of a shorter clip repeat.
+        of a shorter clip repeat. Where frames are merged, some repeat to make the last group whole.
 
         Raises:
             BadModelInput: an empty clip.
         """
         frames = frames_of(item)
-        if self.clip_frames is None or not isinstance(item, Sequence):
+        wanted = self.clip_frames or -(-len(frames) // self.clip_merge) * self.clip_merge
+        if wanted == len(frames) or not isinstance(item, Sequence):
             return frames
-        chosen = np.linspace(0, len(frames) - 1, self.clip_frames, dtype=int)
+        chosen = np.linspace(0, len(frames) - 1, wanted, dtype=int)
         return [frames[index] for index in chosen]
 
     def encode_faces(self, items: Sequence[FaceItem]) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from facellava.answer import Answer
 from facellava.conversation import face_conversation
 from facellava.errors import FacellavaError
 from facellava.faces import Face
-from facellava.predictor import CLIP_FRAMES, MAX_NEW_TOKENS
+from facellava.predictor import MAX_NEW_TOKENS
 from facellava.tasks import TASKS, Verdict
 from serve.api_errors import of_library
 from serve.api_types import CLIP_SAMPLE, AnalyzeRequest, FacesRequest
@@ -71,7 +71,7 @@ class Analysis:
         if request.region_attention:
             desk.check_attention()
         face = "largest" if request.face is None else request.face
-        looks = [self._look(request.image, request.video, CLIP_FRAMES)]
+        looks = [self._look(request.image, request.video, desk.clip_frames)]
         if request.timeline:
             looks.append(self._look(request.image, request.video, TIMELINE_FRAMES))
         seen, *longer = await asyncio.gather(*looks)

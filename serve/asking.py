@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from facellava.answer import Answer, read_answer, verdict_of
 from facellava.conversation import Message, flatten_turns, item_kinds
 from facellava.errors import FacellavaError, NoFaceFound
+from facellava.face_encoder import FaceEncoder
 from facellava.faces.face_png import data_url
-from facellava.model import FaceEncoder
 from facellava.predictor import CLIP_FRAMES, choose
 from facellava.processor import FaceLlavaProcessor
 from facellava.tasks import Verdict
@@ -75,15 +75,22 @@ class Desk:
         self._config = face_encoder.config
         self._encoding = asyncio.Semaphore(1)
 
-    async def look(self, url: str, kind: Kind, param: str, frames: int = CLIP_FRAMES) -> Seen:
-        """What a medium shows.
+    @property
+    def clip_frames(self) -> int:
+        """Frames that are taken of a clip that is asked about."""
+        return self._processor.clip_frames or CLIP_FRAMES
+
+    async def look(self, url: str, kind: Kind, param: str, frames: int | None = None) -> Seen:
+        """What a medium shows; of a clip, `clip_frames` frames or as many as are wanted.
 
         Raises:
             ApiError: the URL is not opened.
             FacellavaError: the medium cannot be used.
         """
         data = await self.intake.read(url, kind, param)
-        return await (self.pool.photo(data) if kind == "image" else self.pool.clip(data, frames))
+        if kind == "image":
+            return await self.pool.photo(data)
+        return await self.pool.clip(data, frames or self.clip_frames)
 
     def chosen(self, seen: Seen, face: FaceChoice) -> list[Sighting]:
         """The faces that were asked for.

@@ -229,9 +229,16 @@ class Engine:
         if not names >= {self.model_name, *self.adapter_names}:
             raise self._failure("The engine serves another model")
         face = _blank_face()
-        for kind, called, url, frames in (
-            ("image", "photos", data_url(to_png(face), clip=False), 1),
-            ("video", "clips", data_url(to_png([face, face], [0.0, 1.0]), clip=True), 2),
+        config = self._config
+        steps = -(-2 // config.clip_merge)
+        for kind, called, url, least in (
+            ("image", "photos", data_url(to_png(face), clip=False), config.tokens_per_frame),
+            (
+                "video",
+                "clips",
+                data_url(to_png([face, face], [0.0, 1.0]), clip=True),
+                steps * config.tokens_per_clip_frame,
+            ),
         ):
             parts = [
                 {"type": "text", "text": f"<{kind}>\n?"},
@@ -244,7 +251,7 @@ class Engine:
                 "temperature": 0,
             }
             answer = await self._ask("POST", "/v1/chat/completions", body)
-            if answer["usage"]["prompt_tokens"] < frames * self._config.tokens_per_frame:
+            if answer["usage"]["prompt_tokens"] < least:
                 raise self._failure(f"The engine does not see {called}")
 
     async def _ask(self, method: str, path: str, body: Any = None) -> Any:

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 
 from facellava import __version__
 from facellava.errors import FacellavaError
-from facellava.model import FaceEncoder
+from facellava.face_encoder import FaceEncoder
 from facellava.processor import FaceLlavaProcessor
 from serve import api_answers
 from serve.analysis import Analysis

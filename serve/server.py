@@ -33,7 +33,7 @@ from starlette.responses import RedirectResponse
 from facellava.checkpoint import register_auto_classes
 from facellava.config import FaceLlavaConfig
 from facellava.errors import BadCheckpoint, FacellavaError
-from facellava.model import FaceEncoder
+from facellava.face_encoder import FaceEncoder
 from facellava.predictor import FaceLlava, embedded_weights
 from facellava.processor import FaceLlavaProcessor
 from serve.chat_server import listen

@@ -26,7 +26,7 @@ from vllm.multimodal.processing import (
 )
 
 from facellava.config import FaceLlavaConfig
-from facellava.conversation import PLACEHOLDER_OF, FaceItem, frames_of
+from facellava.conversation import PLACEHOLDER_OF, FaceItem
 from facellava.errors import BadModelInput
 from facellava.faces.crop import CROP_SIZE
 from facellava.faces.face_png import MAX_FRAMES
@@ -69,12 +69,16 @@ class FaceProcessingInfo(BaseProcessingInfo):
     def get_mm_max_tokens_per_item(
         self, seq_len: int, mm_counts: Mapping[str, int]
     ) -> Mapping[str, int]:
-        frame = self.get_hf_config().tokens_per_frame
-        return {"image": frame, "video": frame * self.most_frames(seq_len)}
+        longest = self.face_processor.clip_tokens(self.most_frames(seq_len))
+        return {"image": self.get_hf_config().tokens_per_frame, "video": longest}
 
     def most_frames(self, seq_len: int) -> int:
-        """Frames of the longest clip that a prompt of `seq_len` tokens can hold."""
-        return max(1, min(MAX_FRAMES, seq_len // self.get_hf_config().tokens_per_frame))
+        """Frames that the model sees of the longest clip that `seq_len` tokens can hold."""
+        config = self.get_hf_config()
+        if config.clip_frames is not None:
+            return config.clip_frames
+        steps = min(-(-MAX_FRAMES // config.clip_merge), seq_len // config.tokens_per_clip_frame)
+        return max(1, steps) * config.clip_merge
 
 
 class FaceDummyInputs(BaseDummyInputsBuilder[FaceProcessingInfo]):
@@ -88,7 +92,7 @@ class FaceDummyInputs(BaseDummyInputsBuilder[FaceProcessingInfo]):
     ) -> dict[str, Any]:
         crop = np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8)
         points = np.full((N_LANDMARKS, 2), 0.5, np.float32)
-        frames = self.info.most_frames(seq_len)
+        frames = min(MAX_FRAMES, self.info.most_frames(seq_len))
         dummies = {
             "image": {"image": crop, "landmarks": points},
             "video": {"frames": [crop] * frames, "landmarks": [points] * frames},
@@ -139,8 +143,9 @@ class FaceMultiModalProcessor(BaseMultiModalProcessor[FaceProcessingInfo]):
 
     def _encode(self, faces: Sequence[FaceItem], kind: str, tensors: dict[str, Any]) -> None:
         """Each item's pixels (T, 3, H, W) and landmarks (T, 68, 2), T = 1 for a photo."""
-        counts = [len(frames_of(item)) for item in faces]
-        encoded = self.info.face_processor.encode_faces(faces)
+        processor = self.info.face_processor
+        counts = [len(processor.frames_of(item)) for item in faces]
+        encoded = processor.encode_faces(faces)
         # As integers the landmarks keep all bits, whatever dtype the model's inputs are cast to.
         bits = encoded["landmarks"].contiguous().view(torch.int32)
         tensors[PIXELS_OF[kind]] = list(encoded["pixel_values"].split(counts))
@@ -161,16 +166,17 @@ class FaceMultiModalProcessor(BaseMultiModalProcessor[FaceProcessingInfo]):
         hf_processor_mm_kwargs: Mapping[str, object],
         out_mm_kwargs: Any,
     ) -> list[PromptReplacement]:
-        tokens_per_frame = self.info.get_hf_config().tokens_per_frame
+        config, processor = self.info.get_hf_config(), self.info.face_processor
 
-        def room(kind: str, token_id: int) -> PromptReplacement:
-            def tokens(index: int) -> list[int]:
-                frames = len(out_mm_kwargs[kind][index][PIXELS_OF[kind]].data)
-                return [token_id] * (frames * tokens_per_frame)
+        def clip(index: int) -> list[int]:
+            frames = len(out_mm_kwargs["video"][index][PIXELS_OF["video"]].data)
+            return [config.video_token_id] * processor.clip_tokens(frames)
 
-            return PromptReplacement(kind, target=[token_id], replacement=tokens)
-
-        return [room(kind, token_id) for kind, token_id in self._token_ids().items()]
+        photo = [config.image_token_id] * config.tokens_per_frame
+        return [
+            PromptReplacement("image", target=[config.image_token_id], replacement=photo),
+            PromptReplacement("video", target=[config.video_token_id], replacement=clip),
+        ]
 
     def _token_ids(self) -> dict[str, int]:
         config = self.info.get_hf_config()

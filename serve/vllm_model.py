@@ -27,7 +27,7 @@ from vllm.sequence import IntermediateTensors
 from facellava.config import FaceLlavaConfig
 from facellava.conversation import PLACEHOLDER_OF
 from facellava.errors import BadCheckpoint
-from facellava.model import FaceEncoder
+from facellava.face_encoder import FaceEncoder
 from serve.vllm_inputs import (
     LANDMARKS_OF,
     PIXELS_OF,
@@ -100,7 +100,7 @@ class FaceLlavaForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsL
         self.make_empty_intermediate_tensors = self.language_model.make_empty_intermediate_tensors
 
     def embed_multimodal(self, **kwargs: Any) -> tuple[Tensor, ...]:
-        """Image tokens of a step's photos or clips: one (T * N, D) an item.
+        """Image tokens of a step's photos or clips: one (tokens, D) an item.
 
         Args:
             **kwargs: per kind of item, pixels (T, 3, H, W) and the bits of landmarks (T, 68, 2) of
@@ -112,8 +112,10 @@ class FaceLlavaForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsL
             return ()
         features = self.face_encoder.encode_pixels(torch.cat(pixels))
         tokens = self.face_encoder(features, torch.cat(bits).view(torch.float32)).tokens
-        frames: Sequence[Tensor] = tokens.split([len(item) for item in pixels])
-        return tuple(item.flatten(0, 1) for item in frames)
+        items: Sequence[Tensor] = tokens.split([len(item) for item in pixels])
+        photos = len(kwargs.get(PIXELS_OF["image"], ()))
+        clips = (self.face_encoder.shorten(item) for item in items[photos:])
+        return tuple(item.flatten(0, 1) for item in (*items[:photos], *clips))
 
     def forward(
         self,

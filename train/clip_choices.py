@@ -157,7 +157,7 @@ class ClipWeigher:
     def rows(
         self,
         logits: Tensor,
-        cut: int,
+        places: Tensor,
         clips: Mapping[str, Tensor],
         progress: float,
         accelerator: Accelerator,
@@ -165,8 +165,9 @@ class ClipWeigher:
         """(B,) weights, and all processes' are taken into the mean.
 
         Args:
-            logits: (B, L, V); those at place p choose the token at p + 1.
-            cut: places before the first one of `logits`.
+            logits: (B, L, V); those of place p choose the token at p + 1.
+            places: (L,) the tokens' places that `logits` are of, in order; see
+                :func:`train.plain_loss.learned_places`.
             clips: of :func:`choice_tensors`; empty where the batch has none.
             progress: share of the training that is done.
             accelerator: of the trainer.
@@ -176,7 +177,8 @@ class ClipWeigher:
         if clips:
             there = torch.nonzero(clips["clip_places"] != NO_PLACE)[:, 0]
             tokens = clips["clip_tokens"][there]
-            scores = logits[there, clips["clip_places"][there] - 1 - cut].detach().float()
+            columns = torch.searchsorted(places, clips["clip_places"][there] - 1)
+            scores = logits[there, columns].detach().float()
             scores = scores.gather(1, tokens.clamp(min=0)).masked_fill(tokens < 0, -torch.inf)
             found = noise_weights(scores.softmax(dim=1), clips["clip_own"][there], progress)
             found = found * clips["clip_class_weights"][there]

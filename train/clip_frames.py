@@ -61,7 +61,7 @@ def draw_patch(height: int, width: int, rng: np.random.Generator) -> tuple[slice
 
 def cover(pixels: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """The picture (S, S, 3), in half of the cases with a grey rectangle over a part of it."""
-    patch = draw_patch(*pixels.shape[:2], rng)
+    patch = draw_patch(pixels.shape[0], pixels.shape[1], rng)
     if patch is None:
         return pixels
     covered = pixels.copy()

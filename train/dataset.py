@@ -147,7 +147,7 @@ class Reader:
             item = shown(record, self.clip_frames)
             if draw is not None and isinstance(item, Sequence):
                 item = draw.of(record.faces(), self.clip_frames, row)
-            n_frames = len(item) if isinstance(item, Sequence) else 1
+            n_frames = len(self.processor.frames_of(item))
             kind = "video" if isinstance(item, Sequence) else "image"
             messages = face_conversation(
                 kind,  # type: ignore[arg-type]
@@ -239,7 +239,7 @@ class _Scanned(Dataset[tuple[int, int, int, int, str]]):
         except BadSample as error:
             return row, 0, 0, 0, str(error)
         labels = np.array(found.text.labels)
-        n_frames = len(found.item) if isinstance(found.item, Sequence) else 1
+        n_frames = len(self.reader.processor.frames_of(found.item))
         return row, len(labels), n_frames, int((labels[1:] >= 0).sum()), ""
 
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import time
-from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -27,23 +24,20 @@ from tqdm import tqdm
 from transformers import AutoModel, ResNetConfig
 
 from facellava.errors import BadCheckpoint
-from facellava.image_processor import FaceLlavaImageProcessor
-from train.augment import erase, move, recolour, roughen
+from train.augment import to_pictures
 from train.face_arrays import FaceArrays
-from train.heads import FaceHeads, figures, losses, measured_scale
+from train.face_batches import BatchSettings, FaceBatches, to_pixel_values
+from train.heads import FaceHeads, distillation, figures, losses
 
 logger = logging.getLogger(__name__)
 
-IMAGE_PROCESSOR = FaceLlavaImageProcessor()
-
 
 @dataclass(frozen=True)
-class EncoderSettings:
+class EncoderSettings(BatchSettings):
     """What a run of the encoder's pre-training is made of."""
 
     pictures: int = 420_000
     """Pictures seen in all; the learning rate follows one cycle over them."""
-    batch: int = 96
     learning_rate: float = 2e-3
     weight_decay: float = 0.05
     label_smoothing: float = 0.05
@@ -51,19 +45,20 @@ class EncoderSettings:
     """Of the running average of the weights, a step; the average is what is kept."""
     round_pictures: int = 15_000
     """Pictures between two checkpoints."""
-    shares: tuple[float, float, float, float, float] = (0.46, 0.22, 0.16, 0.16, 0.08)
-    """Of a batch, in proportion: faces with an expression, an age, attributes, a real-or-fake
-    label, action units. What the corpus lacks is shared out among the rest."""
-    seed: int = 0
+    widths: tuple[int, ...] = (64, 128, 256)
+    depths: tuple[int, ...] = (2, 4, 2)
+    """Of the residual stages; the last width is the tokens'."""
+    teaching: float = 1.0
+    """Weight of the distance to a teacher's heads, where there is a teacher."""
 
 
-def nano_encoder_config() -> ResNetConfig:
-    """96x96 pixels to 6x6 tokens of width 256, 3.4 million parameters."""
+def encoder_config(widths: tuple[int, ...], depths: tuple[int, ...]) -> ResNetConfig:
+    """96x96 pixels to 6x6 tokens of the last width."""
     return ResNetConfig(
         num_channels=3,
-        embedding_size=64,
-        hidden_sizes=[64, 128, 256],
-        depths=[2, 4, 2],
+        embedding_size=widths[0],
+        hidden_sizes=list(widths),
+        depths=list(depths),
         layer_type="basic",
         downsample_in_first_stage=False,
     )
@@ -72,9 +67,9 @@ def nano_encoder_config() -> ResNetConfig:
 class SupervisedEncoder(nn.Module):
     """The encoder under the heads that teach it."""
 
-    def __init__(self, measured: int) -> None:
+    def __init__(self, config: ResNetConfig, measured: int) -> None:
         super().__init__()
-        self.encoder = AutoModel.from_config(nano_encoder_config())
+        self.encoder = AutoModel.from_config(config)
         self.heads = FaceHeads(self.encoder.config.hidden_sizes[-1], measured)
 
     def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
@@ -84,95 +79,67 @@ class SupervisedEncoder(nn.Module):
         return outputs
 
 
-def to_pixel_values(pixels: NDArray[np.uint8]) -> Tensor:
-    """(B, S, S, 3) uint8 to (B, 3, S, S) float32 by the image processor that answers use too."""
-    values = torch.from_numpy(IMAGE_PROCESSOR.normalise(pixels))
-    return values.contiguous(memory_format=torch.channels_last)
-
-
-def batches(
-    arrays: FaceArrays, settings: EncoderSettings, *, first: int, scale: NDArray[np.float32]
-) -> Generator[dict[str, Tensor], None, None]:
-    """Endless augmented batches from batch number `first` on; a batch depends on its number only.
-
-    Args:
-        scale: (2, M) mean and deviation of the measured quantities.
-    """
-    groups = [
-        np.flatnonzero(arrays.expression >= 0),
-        np.flatnonzero(arrays.age >= 0),
-        np.flatnonzero(arrays.attributes[:, 0] >= 0),
-        np.flatnonzero(arrays.fake >= 0),
-        np.flatnonzero((arrays.units >= 0).any(axis=1)),
-    ]
-    shares = np.array(
-        [share if len(group) else 0.0 for share, group in zip(settings.shares, groups, strict=True)]
-    )
-    counts = np.floor(shares / shares.sum() * settings.batch).astype(int)
-    counts[int(np.argmax(counts))] += settings.batch - counts.sum()
-
-    def make(number: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng((settings.seed, number))
-        rows = np.concatenate(
-            [rng.choice(group, count) for group, count in zip(groups, counts, strict=True) if count]
-        )
-        pictures = []
-        for row in rows:
-            pixels, _ = move(arrays.pixels[row], arrays.landmarks[row], rng)
-            pixels = recolour(pixels, rng)
-            # Blending leaves faint traces; coarse grain would wipe them out of both classes.
-            if arrays.fake[row] < 0:
-                pixels = erase(roughen(pixels, rng), rng)
-            pictures.append(pixels)
-        measured = (arrays.measured[rows] - scale[0]) / scale[1]
-        return {
-            "pixel_values": to_pixel_values(np.stack(pictures)),
-            "expression": torch.from_numpy(arrays.expression[rows]),
-            "votes": torch.from_numpy(arrays.votes[rows]),
-            "age": torch.from_numpy(arrays.age[rows]),
-            "attributes": torch.from_numpy(arrays.attributes[rows]),
-            "units": torch.from_numpy(arrays.units[rows]),
-            "fake": torch.from_numpy(arrays.fake[rows]),
-            "measured": torch.from_numpy(measured.clip(-4, 4)),
-        }
-
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        pending = [pool.submit(make, first + step) for step in range(3)]
-        number = first + 3
-        while True:
-            pending.append(pool.submit(make, number))
-            number += 1
-            yield pending.pop(0).result()
+def best_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @torch.inference_mode()
 def evaluate(model: nn.Module, arrays: FaceArrays, batch: int = 256) -> dict[str, float]:
     """The averaged model's figures on faces set aside."""
     model.eval()
-    parts: list[dict[str, Tensor]] = [
-        model(to_pixel_values(arrays.pixels[start : start + batch]))
-        for start in range(0, len(arrays), batch)
-    ]
-    return figures({name: torch.cat([p[name] for p in parts]).numpy() for name in parts[0]}, arrays)
+    device = next(model.parameters()).device
+    parts: list[dict[str, Tensor]] = []
+    for start in range(0, len(arrays), batch):
+        pictures = to_pictures(arrays.pixels[start : start + batch]).to(device)
+        parts.append(model(to_pixel_values(pictures)))
+    joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return figures({name: value.cpu().numpy() for name, value in joined.items()}, arrays)
+
+
+def load_teacher(folder: Path) -> SupervisedEncoder:
+    """The averaged encoder with its heads of a finished or unfinished run.
+
+    Raises:
+        BadCheckpoint: there is none.
+    """
+    path = folder / "state.safetensors"
+    if not path.is_file():
+        raise BadCheckpoint(f"'{folder}' holds no encoder to learn from; train one there first.")
+    with safe_open(path, framework="pt") as file:
+        settings = json.loads(file.metadata()["settings"])
+    tensors = _part(load_file(path), "average.")
+    config = encoder_config(tuple(settings["widths"]), tuple(settings["depths"]))
+    teacher = SupervisedEncoder(config, len(tensors["heads.measured.weight"]))
+    teacher.load_state_dict(tensors)
+    return teacher.eval().requires_grad_(False)
 
 
 def train_encoder(
-    train: FaceArrays, held_out: FaceArrays, out: Path, settings: EncoderSettings
+    train: FaceArrays,
+    held_out: FaceArrays,
+    out: Path,
+    settings: EncoderSettings,
+    teacher: Path | None = None,
 ) -> dict[str, float]:
     """Train, checkpoint every round, go on from the last whole checkpoint if there is one.
 
     Args:
         out: folder of the run; `encoder/` in it is a Hugging Face checkpoint of the averaged
-            encoder, `state/` holds what resuming needs, `log.jsonl` one line a round.
+            encoder, `state.safetensors` what resuming needs, `log.jsonl` one line a round.
+        teacher: folder of another run of this function, whose heads are learned from too.
 
     Raises:
         BadCheckpoint: the folder holds a run with other settings.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    model = SupervisedEncoder(train.measured.shape[1])
+    device = best_device()
+    config = encoder_config(settings.widths, settings.depths)
+    model = SupervisedEncoder(config, train.measured.shape[1]).to(device)
     # The signature of Module.to in torch's type hints lacks memory_format.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    taught = None if teacher is None else load_teacher(teacher).to(device)
     average = torch.optim.swa_utils.AveragedModel(
         model,
         multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(settings.average_decay),
@@ -190,7 +157,8 @@ def train_encoder(
     bar = tqdm(total=steps, initial=done, unit="step", desc="encoder")
     began = time.monotonic()
     running = 0.0
-    source = batches(train, settings, first=done, scale=measured_scale(train))
+    workers = max(1, (os.cpu_count() or 2) - 1)
+    source = FaceBatches(train, settings, device, workers).stream(done)
     for step in range(done, steps):
         # Dropout depends on the step's number only, so a resumed run repeats the whole one.
         torch.manual_seed(settings.seed * steps + step)
@@ -198,9 +166,13 @@ def train_encoder(
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * rate
         batch = next(source)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(device.type, dtype=torch.bfloat16):
             outputs = model(batch["pixel_values"])
         loss = losses(outputs, batch, settings.label_smoothing)
+        if taught is not None:
+            with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
+                wanted = taught(batch["pixel_values"])
+            loss = loss + settings.teaching * distillation(outputs, wanted)
         if not torch.isfinite(loss):
             raise BadCheckpoint(
                 f"The loss is {loss.item()} at step {step}; lower the learning rate."
@@ -280,12 +252,9 @@ def _resume(
         )
     tensors = load_file(path)
 
-    def part(prefix: str) -> dict[str, Tensor]:
-        return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-
     try:
-        model.load_state_dict(part("model."))
-        average.module.load_state_dict(part("average."))
+        model.load_state_dict(_part(tensors, "model."))
+        average.module.load_state_dict(_part(tensors, "average."))
     except RuntimeError as error:
         raise BadCheckpoint(
             f"'{out}' holds an encoder that learned other labels or measurements; "
@@ -293,9 +262,13 @@ def _resume(
         ) from error
     average.n_averaged.fill_(int(metadata["step"]))
     states: dict[int, dict[str, Tensor]] = {}
-    for name, value in part("optimizer.").items():
+    for name, value in _part(tensors, "optimizer.").items():
         index, key = name.split(".", 1)
         states.setdefault(int(index), {})[key] = value
     full = optimizer.state_dict()
     optimizer.load_state_dict({"state": states, "param_groups": full["param_groups"]})
     return int(metadata["step"])
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}

@@ -25,6 +25,7 @@ from facellava.config import FaceLlavaConfig
 from facellava.corpus import read_manifest
 from facellava.errors import BadCheckpoint, BadModelInput, BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
+from train.quantise import NF4_BYTES, quantised_layers
 from train.run_checks import GIB, base_folder, learned_count
 from train.run_config import RunConfig, Stage
 from train.trainable import own_parameters, part_of
@@ -148,17 +149,25 @@ def _of_stage(
     learned = learned_count(model, config, stage)
     added = _added(config, stage, counts, learned)
     whole = sum(counts.values()) + added
-    batch = settings.batch * settings.accumulation * assumed.gpus
+    values = model.config
+    photo, steps = values.tokens_per_frame, (values.clip_frames or config.clip_frames)
+    clip = -(-steps // values.clip_merge) * values.tokens_per_clip_frame
+    share = assumed.clip_share
+    average = _Shape((1 - share) * photo + share * clip, assumed.text_tokens)
+    longest = _Shape(max(photo, clip) if share else photo, assumed.text_tokens)
+    # A packed row is as full as whole samples make it; the average is taken as its measure.
+    packed = max(1.0, config.row_length / average.length)
+    of_pass = packed if config.packing else settings.batch
+    batch = of_pass * settings.accumulation * assumed.gpus
     seen = settings.max_steps * batch if settings.max_steps else assumed.samples * settings.epochs
-    per_frame = model.config.tokens_per_frame
-    frames = 1 + assumed.clip_share * (config.clip_frames - 1)
-    average = _Shape(frames * per_frame, assumed.text_tokens)
-    longest = _Shape(
-        per_frame * (config.clip_frames if assumed.clip_share else 1), assumed.text_tokens
-    )
     flops = seen * sample_flops(config, stage, model, average.image, average.text)
     speed = assumed.peak_tflops * 1e12 * assumed.utilisation * assumed.gpus
     kept_in = BFLOAT16 if config.bf16 and config.tune == "lora" else FLOAT32
+    frozen = float((whole - learned) * kept_in)
+    if config.quantise == "nf4":
+        frozen -= sum(layer.weight.numel() for _, layer in quantised_layers(model)) * (
+            kept_in - NF4_BYTES
+        )
     return StageEstimate(
         stage=stage,
         parameters=whole,
@@ -167,10 +176,11 @@ def _of_stage(
         tokens=round(seen * average.length),
         flops=flops,
         hours=flops / speed / 3600,
-        weights_gib=((whole - learned) * kept_in + learned * FLOAT32) / GIB,
+        weights_gib=(frozen + learned * FLOAT32) / GIB,
         gradients_gib=learned * FLOAT32 / GIB,
         optimizer_gib=learned * FLOAT32 * MOMENTS[settings.optim] / GIB,
-        activations_gib=_activations(config, model, settings.batch, longest) / GIB,
+        activations_gib=_activations(config, model, of_pass, average if config.packing else longest)
+        / GIB,
     )
 
 
@@ -226,7 +236,7 @@ def sample_flops(
 
 
 def _activations(
-    config: RunConfig, model: FaceLlavaForConditionalGeneration, batch: int, shape: _Shape
+    config: RunConfig, model: FaceLlavaForConditionalGeneration, batch: float, shape: _Shape
 ) -> float:
     """Bytes: of every layer, and of the logits in float32 with their gradient."""
     text = model.config.text_config

@@ -54,6 +54,8 @@ class FaceArrays:
         units: (N, U) int8, 1 active, 0 not; units that nobody coded for the face are absent.
         fake: (N,) int8, 1 fake, 0 real.
         measured: (N, M) float32, the face's measurements in the order of MEASUREMENTS.
+        native: (N,) float32, photo pixels along the crop's side.
+        source: (N,) str, the corpus's name of the dataset.
     """
 
     pixels: NDArray[np.uint8]
@@ -65,6 +67,8 @@ class FaceArrays:
     units: NDArray[np.int8]
     fake: NDArray[np.int8]
     measured: NDArray[np.float32]
+    native: NDArray[np.float32]
+    source: NDArray[np.str_]
 
     def __len__(self) -> int:
         return len(self.landmarks)
@@ -148,6 +152,8 @@ def _row(record: FaceRecord, resizer: FaceLlavaImageProcessor) -> dict[str, Any]
         "units": coded_units(labels),
         "fake": np.int8(ABSENT if fake is None else int(fake == "fake")),
         "measured": np.array([np.nan if v is None else v for v in measured], np.float32),
+        "native": np.float32(face.native_size),
+        "source": np.str_(record.source),
     }
 
 

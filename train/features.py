@@ -13,12 +13,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
-from facellava.model import FaceEncoder
-from train.augment import recolour, shift
-from train.encoder import to_pixel_values
+from facellava.face_encoder import FaceEncoder
+from train.augment import recolour, shift, to_pictures
+from train.encoder import best_device
 from train.face_arrays import FaceArrays
+from train.face_batches import to_pixel_values
 
 BATCH = 128
 
@@ -50,9 +52,11 @@ def cache_features(
 ) -> FeatureCache:
     """Features of the faces, read from `folder` where they were made before."""
     if not folder.exists():
-        face_encoder.eval()
+        device = best_device()
+        face_encoder.eval().to(device)
         config = face_encoder.config
-        width = face_encoder.encode_pixels(torch.zeros(1, 3, *config.image_size)).shape[-1]
+        blank = torch.zeros(1, 3, *config.image_size, device=device)
+        width = face_encoder.encode_pixels(blank).shape[-1]
         partial = folder.with_name(folder.name + ".partial")
         partial.mkdir(parents=True, exist_ok=True)
         shape = (variants, len(arrays), config.tokens_per_frame, width)
@@ -63,14 +67,15 @@ def cache_features(
         bar = tqdm(total=variants * len(arrays), unit="face", desc="features")
         for variant in range(variants):
             for start in range(0, len(arrays), BATCH):
-                rows = range(start, min(start + BATCH, len(arrays)))
-                pictures, points = _variant(arrays, rows, variant, seed)
-                with torch.autocast("cpu", dtype=torch.bfloat16):
+                rows = slice(start, min(start + BATCH, len(arrays)))
+                pictures, points = _variant(arrays, rows, variant, seed, device)
+                with torch.autocast(device.type, dtype=torch.bfloat16):
                     encoded = face_encoder.encode_pixels(to_pixel_values(pictures))
-                features[variant, rows.start : rows.stop] = encoded.float().numpy()
-                landmarks[variant, rows.start : rows.stop] = points
-                bar.update(len(rows))
+                features[variant, rows] = encoded.float().cpu().numpy()
+                landmarks[variant, rows] = points.cpu().numpy()
+                bar.update(len(points))
         bar.close()
+        face_encoder.to("cpu")
         features.flush()
         np.save(partial / "landmarks.npy", landmarks)
         partial.rename(folder)
@@ -81,18 +86,12 @@ def cache_features(
 
 
 def _variant(
-    arrays: FaceArrays, rows: range, variant: int, seed: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    pixels, landmarks = (
-        arrays.pixels[rows.start : rows.stop],
-        arrays.landmarks[rows.start : rows.stop],
-    )
+    arrays: FaceArrays, rows: slice, variant: int, seed: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    pictures = to_pictures(arrays.pixels[rows]).to(device)
+    points = torch.as_tensor(np.array(arrays.landmarks[rows]), device=device)
     if variant == 0:
-        return np.asarray(pixels), np.asarray(landmarks)
-    pictures, points = [], []
-    for row, picture, marks in zip(rows, pixels, landmarks, strict=True):
-        rng = np.random.default_rng((seed, variant, row))
-        moved, moved_marks = shift(np.asarray(picture), np.asarray(marks), rng)
-        pictures.append(recolour(moved, rng))
-        points.append(moved_marks)
-    return np.stack(pictures), np.stack(points)
+        return pictures, points
+    rng = np.random.default_rng((seed, variant, rows.start))
+    pictures, points = shift(pictures, points, rng)
+    return recolour(pictures, rng), points

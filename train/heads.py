@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.face_arrays import ATTRIBUTES, EXPRESSIONS, UNITS, VOTES, FaceArrays
+from train.face_arrays import ABSENT, ATTRIBUTES, EXPRESSIONS, UNITS, VOTES, FaceArrays
 
 AGES = 117
 
@@ -44,10 +44,22 @@ class FaceHeads(nn.Module):
         }
 
 
+def expression_targets(expression: Tensor) -> Tensor:
+    """Class indices (B,), -1 where absent, as shares (B, 7), rows of -1 where absent."""
+    shares = functional.one_hot(expression.clamp(min=0), len(EXPRESSIONS)).float()
+    return shares.masked_fill((expression < 0)[:, None], ABSENT)
+
+
 def losses(outputs: dict[str, Tensor], batch: dict[str, Tensor], smoothing: float) -> Tensor:
-    """The sum of every head's loss over the faces that carry its label."""
+    """The sum of every head's loss over the faces that carry its label.
+
+    Args:
+        outputs: of FaceHeads.
+        batch: labels as in FaceArrays, but for "expression": shares of the classes, (B, 7).
+        smoothing: of the expression's labels.
+    """
     total = outputs["expression"].new_zeros(())
-    known = batch["expression"] >= 0
+    known = batch["expression"][:, 0] >= 0
     if known.any():
         total = total + functional.cross_entropy(
             outputs["expression"][known], batch["expression"][known], label_smoothing=smoothing
@@ -88,12 +100,28 @@ def age_loss(logits: Tensor, ages: Tensor) -> Tensor:
 
     Neighbouring ages look alike, so the target is spread (deep label distribution learning).
     """
-    years = torch.arange(AGES, dtype=torch.float32)
+    years = torch.arange(AGES, dtype=torch.float32, device=logits.device)
     spread = (1.0 + 0.04 * ages.float())[:, None]
     target = torch.softmax(-((years - ages[:, None]) ** 2) / (2 * spread**2), dim=1)
     expected = (logits.softmax(dim=1) * years).sum(dim=1)
     error = functional.smooth_l1_loss(expected / 10, ages.float() / 10)
     return 0.3 * functional.cross_entropy(logits, target) + error
+
+
+def distillation(outputs: dict[str, Tensor], taught: dict[str, Tensor]) -> Tensor:
+    """How far a student's heads are from its teacher's, each head in its own measure.
+
+    The teacher speaks of every face, also where a dataset has no label: Hinton et al.,
+    "Distilling the Knowledge in a Neural Network" (arXiv 1503.02531), at temperature 1.
+    """
+    total = outputs["expression"].new_zeros(())
+    for name in ("expression", "votes", "age"):
+        total = total + functional.cross_entropy(outputs[name], taught[name].softmax(dim=1))
+    for name, weight in (("attributes", 4.0), ("units", 2.0), ("fake", 1.0)):
+        total = total + weight * functional.binary_cross_entropy_with_logits(
+            outputs[name], taught[name].sigmoid()
+        )
+    return total + functional.smooth_l1_loss(outputs["measured"], taught["measured"])
 
 
 def measured_scale(arrays: FaceArrays) -> NDArray[np.float32]:

@@ -29,7 +29,7 @@ from facellava.tasks import TASKS
 from train.face_arrays import ABSENT, UNITS
 from train.features import FeatureCache
 from train.tokenizer import verdict_words
-from train.trainer_runs import last_checkpoint, log_quietly
+from train.trainer_runs import last_checkpoint, loader_workers, log_quietly
 
 VERDICT_WEIGHT = 3.0
 AGE_SPREAD_YEARS = 2.5
@@ -155,7 +155,8 @@ class VerdictLoss(nn.Module):
         Args:
             logits: (B, L, V).
             labels: (B, L) with -100 where there is no loss.
-            uncoded: (B, U) bool, units that nobody coded for the row's face.
+            uncoded: (B, U) bool, units that nobody coded for the row's face; (B, L, U), for each
+                token's face, where a row is packed.
             rows: (B,) further weight of each row; None for 1.
         """
         learned = labels[:, 1:] != IGNORED_LABEL
@@ -163,12 +164,14 @@ class VerdictLoss(nn.Module):
         targets = labels[:, 1:][learned]
         # A unit that nobody looked for is neither right nor wrong: it is no choice at all, unless
         # the text itself speaks of it.
-        row = torch.arange(len(labels), device=labels.device)[:, None].expand_as(learned)[learned]
-        unknown = uncoded[row] & (self.unit_ids != targets[:, None])
+        of_token = uncoded if uncoded.ndim == 3 else uncoded[:, None].expand(*labels.shape, -1)
+        unknown = of_token[:, 1:][learned] & (self.unit_ids != targets[:, None])
         scores[:, self.unit_ids] = scores[:, self.unit_ids].masked_fill(unknown, -torch.inf)
         # Only behind "Age:" is a number an age; elsewhere (" 5 o'clock shadow") it is a word.
         behind_colon = labels[:, :-1][learned] == self.colon
-        weights = self.weights[targets] * (1 if rows is None else rows[row])
+        weights = self.weights[targets]
+        if rows is not None:
+            weights = weights * rows[:, None].expand_as(learned)[learned]
         logs = functional.log_softmax(scores, dim=-1)
         errors = -logs.gather(1, targets[:, None])[:, 0]
         years = self.year_of_token[targets]
@@ -205,7 +208,7 @@ class InstructionTrainer(Trainer):
 
     def __init__(self, *, processor: FaceLlavaProcessor, **settings: Any) -> None:
         super().__init__(**settings)
-        self.verdict_loss = VerdictLoss(processor.tokenizer)
+        self.verdict_loss = VerdictLoss(processor.tokenizer).to(self.args.device)
 
     def compute_loss(
         self,
@@ -268,7 +271,8 @@ def train_instructions(
             # Below 1: a share of all steps.
             warmup_steps=0.03,
             max_grad_norm=1.0,
-            use_cpu=True,
+            use_cpu=not torch.cuda.is_available(),
+            dataloader_num_workers=loader_workers(),
             bf16=True,
             save_strategy="steps",
             save_steps=save_steps,

@@ -54,15 +54,7 @@ def adapted_model(model: FaceLlavaForConditionalGeneration, base: Path, adapter:
     Raises:
         BadCheckpoint: the folder cannot be read, or is an adapter of another model.
     """
-    names = _tensor_names(adapter)
-    note = adapter / NOTE_FILE
-    if note.is_file():
-        trained_on = json.loads(note.read_text("utf-8")).get("base_sha256")
-        if trained_on != weights_digest(base):
-            raise BadCheckpoint(
-                f"{adapter} was trained on other weights than those in {base}; give the base that "
-                "its adapter_config.json names."
-            )
+    names = check_belongs(base, adapter)
     try:
         with warnings.catch_warnings():
             # Missing weights are found below; PEFT only warns of them.
@@ -79,6 +71,24 @@ def adapted_model(model: FaceLlavaForConditionalGeneration, base: Path, adapter:
             "the folder anew."
         )
     return adapted
+
+
+def check_belongs(base: Path, adapter: Path) -> set[str]:
+    """Refuse another base's adapter by what training noted in it; the names of its tensors.
+
+    Raises:
+        BadCheckpoint: the folder cannot be read, or is an adapter of another model.
+    """
+    names = _tensor_names(adapter)
+    note = adapter / NOTE_FILE
+    if note.is_file():
+        trained_on = json.loads(note.read_text("utf-8")).get("base_sha256")
+        if trained_on != weights_digest(base):
+            raise BadCheckpoint(
+                f"{adapter} was trained on other weights than those in {base}; give the base that "
+                "its adapter_config.json names."
+            )
+    return names
 
 
 def weights_digest(folder: Path) -> str:

@@ -18,13 +18,12 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import EvalPrediction
 
-from facellava.model import FaceEncoder
+from facellava.face_encoder import FaceEncoder
 from train.face_arrays import FaceArrays
+from train.face_batches import LABELS
 from train.features import FeatureCache
-from train.heads import FaceHeads, figures, losses
-from train.trainer_runs import last_checkpoint, log_quietly
-
-LABELS = ("expression", "votes", "age", "attributes", "units", "fake", "measured")
+from train.heads import FaceHeads, expression_targets, figures, losses
+from train.trainer_runs import last_checkpoint, loader_workers, log_quietly
 
 
 class RegionStage(nn.Module):
@@ -61,6 +60,7 @@ class FaceRows(Dataset[dict[str, Tensor]]):
         measured = (self.arrays.measured[index] - self.scale[0]) / self.scale[1]
         # Copies: arrays mapped from disk are read-only, and torch warns about those.
         row = {n: torch.tensor(np.array(getattr(self.arrays, n)[index])) for n in LABELS[:-1]}
+        row["expression"] = expression_targets(row["expression"][None])[0]
         return row | {
             "image_features": torch.from_numpy(
                 np.asarray(self.cache.features[variant, index], np.float32)
@@ -104,7 +104,8 @@ def train_regions(
             # Below 1: a share of all steps.
             warmup_steps=0.05,
             max_grad_norm=1.0,
-            use_cpu=True,
+            use_cpu=not torch.cuda.is_available(),
+            dataloader_num_workers=loader_workers(),
             bf16=True,
             eval_strategy="epoch",
             save_strategy="epoch",

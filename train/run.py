@@ -19,13 +19,15 @@ import logging
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import PeftModel
+from torch import Tensor
 from transformers import set_seed
 
 from facellava import checkpoint
@@ -40,7 +42,11 @@ from train.held_out import HeldOutAnswers, choose
 from train.merge import NOTE_FILE, adapted_model, weights_digest
 from train.model_card import write_model_card, write_training_data
 from train.nano import set_aside
-from train.run_checks import base_folder, check_machine, check_space
+from train.packed_attention import attend_by_sample
+from train.packed_rows import PackingCollator
+from train.processes import attention_for, join, sharding, training_device, whole_state
+from train.quantise import load_nf4
+from train.run_checks import base_folder, check_apart, check_machine, check_space, check_start
 from train.run_config import RunConfig, Stage
 from train.run_report import REPORT_FILE, StageReport, write_report, write_whole
 from train.run_trainer import last_whole_checkpoint, new_trainer
@@ -78,33 +84,55 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
         TrainingStopped: a loss that is no number, or a full disk.
     """
     check_machine(config)
+    processes = join()
+    first = processes.is_main_process
     base = base_folder(config)
     set_seed(config.seed)
+    model: FaceLlavaForConditionalGeneration | PeftModel
     model, processor = _loaded(config, base)
-    note = _note(config, base)
-    check_space(config, model)
-    _open_folder(config, note)
+    machine = _machine(config, model, processes)
+    note: dict[str, Any] = {}
+    if config.packing:
+        check_apart(model)
+        attend_by_sample(model.language_model)
+    if first:
+        note = _note(config, base)
+        check_start(config, base)
+        check_space(config, model)
+        _open_folder(config, note)
+        logger.info("%s", ", ".join(f"{key}: {value}" for key, value in machine.items()))
+    processes.wait_for_everyone()
     learned = _result(config, config.stages[-1])
     if learned.is_dir() and (config.out / REPORT_FILE).is_file():
         return learned
-    data = _data(config, processor)
+    with processes.main_process_first():
+        data = _data(config, processor)
     if config.start is not None:
         model = _with_learned(model, base, config.start, config)
-    reports = []
+    reports: list[StageReport] = []
     for stage in config.stages:
         result = _result(config, stage)
+        if reports and sharding() is not None:
+            # The stage before has spread its weights over the processes.
+            earlier = _result(config, config.stages[0])
+            model = _with_learned(_loaded(config, base)[0], base, earlier, config)
+        before = model.merge_and_unload() if isinstance(model, PeftModel) else model
         if result.is_dir():
-            model = _with_learned(model, base, result, config)
+            model = _with_learned(before, base, result, config)
         else:
-            model = _train_stage(config, stage, model, data, show)
-            _store(model, data.processor, result, note, config)
-            model = model.merge_and_unload() if isinstance(model, PeftModel) else model
+            model, state = _train_stage(config, stage, before, data, show if first else None)
+            if first:
+                _store(model, state, data.processor, result, note, config)
+            join().wait_for_everyone()
         reports.append(StageReport.read(config.out / stage, stage))
     answers = data.answers
-    if answers is not None and not answers.last:
-        # The last evaluation was before a stop.
-        answers(model.to("cuda" if torch.cuda.is_available() else "cpu"))
-    write_report(config, reports, data.train.usable, answers.last if answers else [])
+    if first:
+        if answers is not None and not answers.last and sharding() is None:
+            # The last evaluation was before a stop.
+            answers(model.to(training_device()))
+        given = answers.last if answers else []
+        write_report(config, reports, data.train.usable, given, machine)
+    join().wait_for_everyone()
     return learned
 
 
@@ -113,11 +141,30 @@ def _loaded(
 ) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
     """A checkpoint in the type that it is trained in."""
     dtype = torch.bfloat16 if config.bf16 and config.tune == "lora" else torch.float32
-    model, processor = checkpoint.load(folder, dtype=dtype)
+    attention = attention_for(torch.bfloat16 if config.bf16 else torch.float32)
+    if config.quantise == "nf4":
+        model, processor = load_nf4(folder, dtype, training_device(), attention)
+    else:
+        model, processor = checkpoint.load(folder, dtype=dtype, attention=attention)
     # Small, and what a stage learned of them must not be rounded before the next.
     model.face_encoder.mm_projector.float()
     model.face_encoder.region_attention.float()
     return model, processor
+
+
+def _machine(
+    config: RunConfig, model: FaceLlavaForConditionalGeneration, processes: PartialState
+) -> dict[str, Any]:
+    """What was chosen by what the machine has."""
+    return {
+        "device": processes.device.type,
+        "processes": processes.num_processes,
+        "sharding": sharding() or "none",
+        "attention": model.language_model.config._attn_implementation,
+        "computes in": "bfloat16" if config.bf16 else "float32",
+        "language model in": config.quantise if config.quantise != "none" else str(model.dtype),
+        "gradient checkpointing": config.gradient_checkpointing,
+    }
 
 
 def _note(config: RunConfig, base: Path) -> dict[str, Any]:
@@ -162,7 +209,8 @@ def _open_folder(config: RunConfig, note: dict[str, Any]) -> None:
 def _data(config: RunConfig, processor: FaceLlavaProcessor) -> _Data:
     def reader(split: str) -> Reader:
         tables = CorpusTables(config.corpus, split, config.out / "tables")
-        return Reader(tables, processor, config.max_length, config.clip_frames)
+        frames = processor.clip_frames or config.clip_frames
+        return Reader(tables, processor, config.max_length, frames)
 
     def aside(record: FaceRecord) -> bool:
         return set_aside(record, config.aside_share)
@@ -202,14 +250,18 @@ def _train_stage(
     stage: Stage,
     model: FaceLlavaForConditionalGeneration,
     data: _Data,
-    show: ShowTable,
-) -> FaceLlavaForConditionalGeneration | PeftModel:
-    """The model with what the stage learned, in the form in which it learned it."""
+    show: ShowTable | None,
+) -> tuple[FaceLlavaForConditionalGeneration | PeftModel, Mapping[str, Tensor] | None]:
+    """The model with what the stage learned, in the form in which it learned it.
+
+    With its weights, where the model itself has only this process's part of them.
+    """
     # Initial weights of adapters do not depend on how many stages ran before in this process.
     set_seed(config.seed)
     prepared = make_trainable(model, config, stage)
     table = trainable_table(prepared)
-    show(stage, table)
+    if show is not None:
+        show(stage, table)
     folder = config.out / stage
     trainer = new_trainer(
         prepared,
@@ -217,17 +269,20 @@ def _train_stage(
         config,
         stage,
         folder,
-        Collator(data.processor),
+        (PackingCollator if config.packing else Collator)(data.processor),
         data.train,
         data.held_out,
         data.answers,
     )
-    trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
+    with join().main_process_first():
+        last = last_whole_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=last)
     if config.early_stopping is not None:
         # The figures and answers of what is kept, which is the best and not the last.
         trainer.evaluate()
-    StageReport(stage, trainer.state.log_history, table).write(folder)
-    return prepared
+    if trainer.is_world_process_zero():
+        StageReport(stage, trainer.state.log_history, table).write(folder)
+    return prepared, whole_state(trainer)
 
 
 def _result(config: RunConfig, stage: Stage) -> Path:
@@ -239,18 +294,16 @@ def _result(config: RunConfig, stage: Stage) -> Path:
 
 def _with_learned(
     model: FaceLlavaForConditionalGeneration, base: Path, learned: Path, config: RunConfig
-) -> FaceLlavaForConditionalGeneration:
-    """The model with an adapter merged into it, or the checkpoint that was tuned as a whole."""
+) -> FaceLlavaForConditionalGeneration | PeftModel:
+    """The model with an adapter around it, or the checkpoint that was tuned as a whole."""
     if (learned / "config.json").is_file():
         return _loaded(config, learned)[0]
-    merged: FaceLlavaForConditionalGeneration = adapted_model(
-        model, base, learned
-    ).merge_and_unload()
-    return merged
+    return adapted_model(model, base, learned)
 
 
 def _store(
     model: FaceLlavaForConditionalGeneration | PeftModel,
+    state: Mapping[str, Tensor] | None,
     processor: FaceLlavaProcessor,
     result: Path,
     note: dict[str, Any],
@@ -263,9 +316,10 @@ def _store(
             with warnings.catch_warnings():
                 # PEFT warns of tied embeddings, which no adapter here changes.
                 warnings.simplefilter("ignore")
-                model.save_pretrained(draft)
+                model.save_pretrained(draft, state_dict=state)
         else:
-            checkpoint.save(model.to("cpu"), processor, draft)
+            whole = model if state is not None else model.to("cpu")
+            checkpoint.save(whole, processor, draft, state=state)
         write_model_card(draft, result.parent.name, read_manifest(config.corpus))
         write_training_data(draft, config.corpus)
         write_whole(draft / NOTE_FILE, json.dumps(note, indent=1))

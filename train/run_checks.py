@@ -9,10 +9,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from peft.utils.constants import DUMMY_TARGET_MODULES
+from torch import Tensor
 
+from facellava import checkpoint
 from facellava.errors import BadSettings, MissingBackend
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.predictor import embedded_weights
+from train.merge import check_belongs
+from train.processes import sharding, training_device
+from train.quantise import check_nf4
 from train.run_config import EMBEDDED, RunConfig, Stage
 from train.trainable import learns, lora_layers, own_parameters
 
@@ -29,7 +35,8 @@ def check_machine(config: RunConfig) -> None:
 
     Raises:
         MissingBackend: the package that curves are reported to is not installed.
-        BadSettings: several GPUs and one process.
+        BadSettings: several GPUs and one process, no 4-bit kernels, or a launcher's config that
+            does not go with the run.
     """
     packages = REPORTERS.get(config.report_to, ())
     if packages and not any(find_spec(package) for package in packages):
@@ -42,11 +49,43 @@ def check_machine(config: RunConfig) -> None:
             f"There are {torch.cuda.device_count()} GPUs: start the command with `accelerate "
             "launch -m facellava train run ...`, or choose one with CUDA_VISIBLE_DEVICES=0."
         )
+    spread = sharding()
+    if spread == "DeepSpeed" and len(config.stages) > 1:
+        raise BadSettings(
+            "Under DeepSpeed a command trains one stage: give --set stage=regions, and then "
+            "--set stage=instruct --set start=OUT/adapter in another out folder."
+        )
+    if config.quantise == "nf4":
+        if spread is not None:
+            raise BadSettings(
+                f'quantise = "nf4" keeps the whole model on each GPU: leave out the {spread} '
+                "config, or quantise."
+            )
+        check_nf4(training_device())
 
 
 def base_folder(config: RunConfig) -> Path:
     """The folder of the base checkpoint."""
     return embedded_weights() if config.base == EMBEDDED else Path(config.base)
+
+
+def check_start(config: RunConfig, base: Path) -> None:
+    """Refuse an adapter that the run cannot start from.
+
+    Raises:
+        BadCheckpoint: it cannot be read, or is another base's.
+        BadSettings: its LoRA would be lost.
+    """
+    start = config.start
+    if start is None or (start / "config.json").is_file():
+        return
+    check_belongs(base, start)
+    described = checkpoint.read_json(start / "adapter_config.json")
+    if config.tune == "lora" and described.get("target_modules") != DUMMY_TARGET_MODULES:
+        raise BadSettings(
+            f"'{start}' holds LoRA, which the adapter of this run would not hold: merge it into "
+            "its base first (facellava train merge), or start from an adapter of stage regions."
+        )
 
 
 def learned_count(model: FaceLlavaForConditionalGeneration, config: RunConfig, stage: Stage) -> int:
@@ -84,4 +123,35 @@ def check_space(config: RunConfig, model: FaceLlavaForConditionalGeneration) -> 
         raise BadSettings(
             f"The run needs about {needed / GIB:.1f} GiB in '{config.out}' and {free / GIB:.1f} "
             "GiB are free; free some, or give another out folder."
+        )
+
+
+def check_apart(model: FaceLlavaForConditionalGeneration) -> None:
+    """Refuse a language model in which a packed sample sees the one before it.
+
+    Raises:
+        BadSettings: it is one.
+    """
+    language = model.language_model
+    made_up = torch.randn(3, 4, model.config.hidden_size)
+    first, other, second = made_up.to(language.device, language.dtype)
+    positions = torch.arange(4, device=language.device).repeat(2)[None]
+
+    def last_logits(before: Tensor) -> Tensor:
+        row = torch.cat([before, second])[None]
+        found: Tensor = language(
+            inputs_embeds=row, position_ids=positions, use_cache=False, logits_to_keep=4
+        ).logits
+        return found
+
+    try:
+        with torch.inference_mode():
+            apart = torch.equal(last_logits(first), last_logits(other))
+    except (TypeError, ValueError):
+        # It takes no position ids, or no embeddings.
+        apart = False
+    if not apart:
+        raise BadSettings(
+            f"In a language model of type {model.config.text_config.model_type} packed samples "
+            "would see each other: set packing to false."
         )

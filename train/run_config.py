@@ -43,7 +43,8 @@ class StageSettings(_Strict):
 
     Attributes:
         learning_rate: the highest.
-        batch: samples of one forward pass on one device.
+        batch: samples of one forward pass on one device; with packing it is read for held-out
+            samples only.
         accumulation: forward passes of one step.
         epochs: passes over the corpus; not read where max_steps is given.
         max_steps: steps in all.
@@ -106,6 +107,8 @@ class RunConfig(_Strict):
         stage: "regions" teaches FRLP and FRGCA alone, "instruct" those, the projector and the
             language model, "all" one after the other.
         tune: what stage "instruct" changes of the language model: a LoRA adapter, or all of it.
+        quantise: "nf4" keeps the frozen language model in 4 bits (QLoRA); the adapter is of the
+            base as it is on disk.
         lora_only: the adapter holds LoRA on the language model and nothing else, so that a server
             can switch it per request.
         start: an adapter of the same base (stage "regions"'s, say) from which the run starts.
@@ -117,7 +120,10 @@ class RunConfig(_Strict):
         bf16: forward and backward passes in bfloat16; what learns is kept in float32.
         gradient_checkpointing: recompute activations instead of keeping them.
         max_length: longest sample in tokens, image tokens included. Longer ones are bad samples.
-        clip_frames: frames taken of a clip, spread evenly.
+        packing: put several samples into one row, none of which sees another: a forward pass is one
+            row without padding, in training.
+        packed_length: most tokens of such a row; without it, max_length.
+        clip_frames: frames taken of a clip, spread evenly, where the base fixes no number.
         clip_frame_augment: training draws a clip's frames at random places, other ones each
             epoch ("skip"), and covers a part of half of them ("skip_erase").
         clip_noise_weights: a clip whose label the model surely disagrees with counts less, and
@@ -141,6 +147,7 @@ class RunConfig(_Strict):
     out: Path
     stage: Literal["regions", "instruct", "all"] = "instruct"
     tune: Literal["lora", "full"] = "lora"
+    quantise: Literal["none", "nf4"] = "none"
     lora_only: bool = False
     start: Path | None = None
     regions: StageSettings = StageSettings()
@@ -150,6 +157,8 @@ class RunConfig(_Strict):
     bf16: bool = False
     gradient_checkpointing: bool = False
     max_length: Count = 2048
+    packing: bool = False
+    packed_length: Count | None = None
     clip_frames: Count = 8
     clip_frame_augment: Literal["none", "skip", "skip_erase"] = "none"
     clip_noise_weights: bool = False
@@ -173,6 +182,21 @@ class RunConfig(_Strict):
                 'lora_only leaves FRLP and FRGCA as they are: it goes with stage = "instruct" and '
                 'tune = "lora"'
             )
+        if self.quantise != "none" and self.tune == "full":
+            raise ValueError(
+                f'quantise = "{self.quantise}" freezes the language model in 4 bits: it goes with '
+                'tune = "lora"'
+            )
+        if self.packed_length is not None and self.packed_length < self.max_length:
+            raise ValueError(
+                f"packed_length is {self.packed_length} and max_length {self.max_length}; make it "
+                "as large, so that every sample fits into a row"
+            )
+        if self.packing and self.clip_noise_weights:
+            raise ValueError(
+                "clip_noise_weights weighs whole rows, and a packed row holds several samples: set "
+                "packing or clip_noise_weights to false"
+            )
         if self.save_steps % self.log_steps:
             raise ValueError(
                 f"save_steps is {self.save_steps}; make it a multiple of log_steps "
@@ -191,6 +215,11 @@ class RunConfig(_Strict):
     def stages(self) -> tuple[Stage, ...]:
         """The stages that run, in order."""
         return STAGES if self.stage == "all" else (self.stage,)
+
+    @property
+    def row_length(self) -> int:
+        """Most tokens of a packed row."""
+        return self.packed_length or self.max_length
 
     def of_stage(self, stage: Stage) -> StageSettings:
         """How that stage learns."""

@@ -57,7 +57,11 @@ class StageReport:
 
 
 def write_report(
-    config: RunConfig, stages: Sequence[StageReport], usable: Usable, answers: Sequence[Given]
+    config: RunConfig,
+    stages: Sequence[StageReport],
+    usable: Usable,
+    answers: Sequence[Given],
+    machine: Mapping[str, Any],
 ) -> None:
     """Write OUT/report.json, report.md and the curves.
 
@@ -66,8 +70,10 @@ def write_report(
         stages: in order.
         usable: the samples that were trained on, and those that were skipped.
         answers: to held-out questions, by the trained model.
+        machine: what was chosen by what the machine has.
     """
     body = {
+        "machine": dict(machine),
         "settings": config.model_dump(mode="json"),
         "samples": {"used": len(usable.rows), "skipped": list(usable.skipped)},
         "tokens_an_epoch": int(usable.lengths.sum()),
@@ -75,7 +81,7 @@ def write_report(
         "answers": [asdict(answer) for answer in answers],
     }
     _draw(stages, config.out / CURVES)
-    write_whole(config.out / "report.md", _markdown(config, stages, usable, answers))
+    write_whole(config.out / "report.md", _markdown(config, stages, usable, answers, machine))
     # Last: a run that has it is finished.
     write_whole(config.out / REPORT_FILE, json.dumps(_plain(body), indent=1, ensure_ascii=False))
 
@@ -95,12 +101,17 @@ def _draw(stages: Sequence[StageReport], path: Path) -> None:
 
 
 def _markdown(
-    config: RunConfig, stages: Sequence[StageReport], usable: Usable, answers: Sequence[Given]
+    config: RunConfig,
+    stages: Sequence[StageReport],
+    usable: Usable,
+    answers: Sequence[Given],
+    machine: Mapping[str, Any],
 ) -> str:
     lines = [
         f"# Training run {config.out.name}",
         "",
         f"{len(usable.rows)} samples were trained on and {len(usable.skipped)} skipped.",
+        f"Machine: {', '.join(f'{key} {value}' for key, value in machine.items())}.",
         "",
         f"![loss by step]({CURVES})",
     ]

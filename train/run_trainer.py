@@ -10,25 +10,25 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.data import Sampler
 from transformers import (
     EarlyStoppingCallback,
     PreTrainedTokenizerBase,
     Trainer,
-    TrainerCallback,
-    TrainerControl,
     TrainerState,
     TrainingArguments,
 )
 
 from facellava.errors import BadSettings, TrainingStopped
 from facellava.model import FaceLlavaForConditionalGeneration
-from facellava.processor import IGNORED_LABEL
 from train.clip_choices import ClipWeigher
 from train.clip_weights import RunningMean
 from train.dataset import Collator, ModalityLengthGroups, TrainingRows
 from train.instruct import VerdictLoss
+from train.optimisers import OPTIMISERS
+from train.packed_rows import PackedRows
+from train.packing import PackingPlan
+from train.plain_loss import PlainLoss, learned_places
 from train.run_config import RunConfig, Stage
 from train.tokenizer import verdict_words
 from train.trainer_runs import log_quietly
@@ -37,33 +37,7 @@ from train.trainer_runs import log_quietly
 WHOLE_MARK: Final = "whole"
 # The mean weight of clips so far, without which a resumed run would differ.
 CLIP_MEAN: Final = "clip_weights.json"
-OPTIMISERS: Final[dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]]] = {
-    "adamw": (torch.optim.AdamW, {"betas": (0.9, 0.999)}),
-    "adam": (torch.optim.Adam, {"betas": (0.9, 0.999)}),
-    "rmsprop": (torch.optim.RMSprop, {"alpha": 0.99}),
-    "sgd": (torch.optim.SGD, {"momentum": 0.9}),
-}
 Measure = Callable[[FaceLlavaForConditionalGeneration], dict[str, float]]
-
-
-class PlainLoss(nn.Module):
-    """Cross-entropy on the tokens that are learned, for tokenizers without label tokens."""
-
-    def weight_of(self, labels: Tensor) -> Tensor:
-        """How many tokens are learned, labels (B, L)."""
-        return (labels[:, 1:] != IGNORED_LABEL).sum()
-
-    def summed(
-        self, logits: Tensor, labels: Tensor, uncoded: Tensor, rows: Tensor | None = None
-    ) -> Tensor:
-        """Sum over the tokens that are learned; arguments as of :meth:`VerdictLoss.summed`."""
-        errors = functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1).float(),
-            labels[:, 1:].flatten(),
-            ignore_index=IGNORED_LABEL,
-            reduction="sum" if rows is None else "none",
-        )
-        return errors if rows is None else (errors.view(len(labels), -1) * rows[:, None]).sum()
 
 
 def answer_loss(tokenizer: PreTrainedTokenizerBase, wanted: str) -> VerdictLoss | PlainLoss:
@@ -126,21 +100,21 @@ class RunTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        # It never learns: its batch statistics must not move either.
-        self.base.face_encoder.vision_tower.eval()
+        # They never learn: their batch statistics must not move either.
+        for name, tower in self.base.face_encoder.named_children():
+            if name.endswith("_tower"):
+                tower.eval()
         rest = dict(inputs)
         labels, uncoded = rest.pop("labels"), rest.pop("uncoded")
         clips = {name: rest.pop(name) for name in list(rest) if name.startswith("clip_")}
-        # Images come first and teach nothing themselves: no logits for what no row learns.
-        first = int((labels != IGNORED_LABEL).any(dim=0).nonzero()[0])
-        keep = labels.shape[1] - max(first - 1, 0)
+        keep = learned_places(labels)
         outputs = model(**rest, use_cache=False, logits_to_keep=keep)
+        uncoded = uncoded[:, keep] if uncoded.ndim == 3 else uncoded
         rows = None
         if self.weigher is not None and model.training:
             progress = self.state.global_step / self.state.max_steps
-            cut = labels.shape[1] - keep
-            rows = self.weigher.rows(outputs.logits, cut, clips, progress, self.accelerator)
-        total = self.answer_loss.summed(outputs.logits, labels[:, -keep:], uncoded, rows)
+            rows = self.weigher.rows(outputs.logits, keep, clips, progress, self.accelerator)
+        total = self.answer_loss.summed(outputs.logits, labels[:, keep], uncoded, rows)
         loss = total / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
@@ -150,6 +124,13 @@ class RunTrainer(Trainer):
             raise _not_finite("loss", self.state, self.args)
         return loss
 
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        """Stops before a step that would turn the weights into NaN."""
+        norm = super()._clip_grad_norm(model)
+        if norm is not None and not math.isfinite(float(norm)):
+            raise _not_finite("gradient", self.state, self.args)
+        return norm
+
     def evaluate(self, *arguments: Any, **more: Any) -> dict[str, float]:
         """The loss on held-out samples, and the task metrics of answers to some of them."""
         figures: dict[str, float] = super().evaluate(*arguments, **more)
@@ -157,17 +138,26 @@ class RunTrainer(Trainer):
             # Only the prepared model's own forward computes in bfloat16 by itself.
             device = self.args.device.type
             with torch.autocast(device, torch.bfloat16, enabled=self.args.bf16):
-                found = self.measure(self.base)
+                # Not the base inside: spread weights come together for the whole model only.
+                found = self.measure(self.model)
             self.log(found)
             figures |= found
         return figures
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        rows: TrainingRows = train_dataset or self.train_dataset
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[Any]:
+        dataset: TrainingRows | PackedRows = train_dataset or self.train_dataset
+        if isinstance(dataset, PackedRows):
+            return PackingPlan(
+                dataset.rows.usable.lengths,
+                dataset.length,
+                self.args.world_size,
+                self.args.seed,
+                dataset.rows.set_epoch,
+            )
         batch = self.args.train_batch_size * self.args.world_size
-        usable = rows.usable
+        usable = dataset.usable
         return ModalityLengthGroups(
-            usable.lengths, usable.frames > 1, batch, self.args.seed, rows.set_epoch
+            usable.lengths, usable.frames > 1, batch, self.args.seed, dataset.set_epoch
         )
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -181,7 +171,8 @@ class RunTrainer(Trainer):
                 (folder / WHOLE_MARK).write_text("")
         except (OSError, RuntimeError) as error:
             # torch says RuntimeError where the disk is full.
-            shutil.rmtree(folder, ignore_errors=True)
+            if self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)
             raise TrainingStopped(
                 f"{folder} cannot be written ({' '.join(str(error).split())}): free some space and "
                 "run the same command again; earlier checkpoints are kept."
@@ -210,18 +201,6 @@ def _not_finite(what: str, state: TrainerState, args: TrainingArguments) -> Trai
         f"below {args.learning_rate:g} (or bf16 to {str(not args.bf16).lower()}) in a new out "
         f"folder; checkpoints up to step {state.global_step} are in {args.output_dir}."
     )
-
-
-class FiniteGradients(TrainerCallback):
-    """Stops before a step that would turn the weights into NaN."""
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        gradients = [p.grad for p in kwargs["model"].parameters() if p.grad is not None]
-        norms = torch._foreach_norm(gradients)
-        if not math.isfinite(float(torch.stack([norm.float() for norm in norms]).sum())):
-            raise _not_finite("gradient", state, args)
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:
@@ -263,7 +242,7 @@ def new_trainer(
             output_dir=str(folder),
             num_train_epochs=settings.epochs,
             max_steps=settings.max_steps or -1,
-            per_device_train_batch_size=settings.batch,
+            per_device_train_batch_size=1 if config.packing else settings.batch,
             per_device_eval_batch_size=settings.batch,
             gradient_accumulation_steps=settings.accumulation,
             learning_rate=settings.learning_rate,
@@ -276,6 +255,8 @@ def new_trainer(
             use_cpu=not torch.cuda.is_available(),
             gradient_checkpointing=config.gradient_checkpointing,
             gradient_checkpointing_kwargs={"use_reentrant": False},
+            # Every sample shows a face, so everything that learns takes part in every step.
+            ddp_find_unused_parameters=False,
             eval_strategy="steps" if held_out is not None else "no",
             eval_steps=config.eval_steps,
             prediction_loss_only=True,
@@ -293,10 +274,9 @@ def new_trainer(
             seed=config.seed,
         ),
         data_collator=collate,
-        train_dataset=train,
+        train_dataset=PackedRows(train, config.row_length) if config.packing else train,
         eval_dataset=held_out,
         optimizer_cls_and_kwargs=(optimiser, {"lr": settings.learning_rate, **options}),
-        callbacks=[FiniteGradients()],
     )
     if config.early_stopping is not None:
         trainer.add_callback(EarlyStoppingCallback(config.early_stopping))

@@ -18,11 +18,13 @@ from torch import nn
 
 from facellava.errors import BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
+from train.quantise import size_of
 from train.run_config import LoraSettings, RunConfig, Stage
 
 REGION_MODULE: Final = "region_attention"
 PROJECTOR_MODULE: Final = "mm_projector"
-TOWER: Final = "face_encoder.vision_tower."
+# The second is of clips, where the base has one.
+TOWERS: Final = ("face_encoder.vision_tower.", "face_encoder.video_tower.")
 # In the released layout it is stored and used by nobody: see facellava.region_attention.
 UNUSED: Final = "landmarks_cross_attn.ln."
 
@@ -33,6 +35,7 @@ _KINDS: Final = (
     ("landmarks_cross_attn.", "FRGCA"),
     (f"{PROJECTOR_MODULE}.", "projector"),
     ("vision_tower.", "vision tower"),
+    ("video_tower.", "vision tower"),
     ("language_model.", "language model"),
 )
 
@@ -124,7 +127,7 @@ def lora_layers(model: FaceLlavaForConditionalGeneration, lora: LoraSettings) ->
 
 def learns(name: str, config: RunConfig, stage: Stage) -> bool:
     """Whether the parameter of this name (of the plain or of the PEFT model) learns."""
-    if "original_module." in name or UNUSED in name or ".base_layer." in name or TOWER in name:
+    if any(mark in name for mark in ("original_module.", ".base_layer.", UNUSED, *TOWERS)):
         return False
     part = part_of(name)
     if part == "LoRA":
@@ -163,8 +166,8 @@ def trainable_table(model: nn.Module) -> list[PartRow]:
     totals = {part: [0, 0] for part in PARTS}
     for name, parameter in own_parameters(model):
         row = totals[part_of(name)]
-        row[0] += parameter.numel()
-        row[1] += parameter.numel() * parameter.requires_grad
+        row[0] += size_of(parameter)
+        row[1] += size_of(parameter) * parameter.requires_grad
     rows = [PartRow(part, *counts) for part, counts in totals.items() if counts[0]]
     whole = PartRow("all", sum(r.parameters for r in rows), sum(r.trainable for r in rows))
     return [*rows, whole]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,16 @@ class LoggedProgress(ProgressCallback):
         **kwargs: Any,
     ) -> None:
         """Log the figures of a step."""
-        logger.info("step %d: %s", state.global_step, logs)
+        if state.is_world_process_zero:
+            logger.info("step %d: %s", state.global_step, logs)
+
+
+def loader_workers() -> int:
+    """Processes that prepare batches: none on a small machine, where they would only get in the way
+    of the training itself.
+    """
+    spare = (os.cpu_count() or 1) - 2
+    return min(spare, 8) if spare > 2 else 0
 
 
 def log_quietly(trainer: Trainer) -> None:

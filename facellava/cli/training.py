@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,12 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from facellava.cli.arguments import JsonFlag, ModelOption
+from facellava.cli.optimiser_study import optimisers
 
 if TYPE_CHECKING:
     from train.estimate import StageEstimate
     from train.trainable import PartRow
 
 app = typer.Typer(no_args_is_help=True)
+app.command()(optimisers)
 
 
 @app.callback()
@@ -39,7 +42,14 @@ SetOption = Annotated[
 
 
 @app.command()
-def run(config: ConfigArgument, changes: SetOption = None) -> None:
+def run(
+    config: ConfigArgument,
+    changes: SetOption = None,
+    optim: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="Of every stage: adamw, adam, rmsprop or sgd."),
+    ] = None,
+) -> None:
     """Train from a corpus: FRLP and FRGCA, the projector, LoRA or all of the language model.
 
     Run it again after a stop and it goes on, with the same result. Presets: nano-lora, 0.5b,
@@ -47,11 +57,13 @@ def run(config: ConfigArgument, changes: SetOption = None) -> None:
     facellava train run nano-lora --set corpus=corpus --set out=runs/first
     """
     from train.run import train_run
-    from train.run_config import load_config
+    from train.run_config import STAGES, load_config
 
     logging.getLogger("train").setLevel(logging.INFO)
-    result = train_run(load_config(config, changes or ()), _show_trainable)
-    typer.echo(f"What was learned is in {result}, and a report beside it")
+    everywhere = [f"{stage}.optim={optim}" for stage in STAGES] if optim else []
+    result = train_run(load_config(config, [*everywhere, *(changes or ())]), _show_trainable)
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(f"What was learned is in {result}, and a report beside it")
 
 
 def _show_trainable(stage: str, rows: Sequence[PartRow]) -> None:
@@ -154,3 +166,32 @@ def merge(
 
     merged = merge_adapter(model or embedded_weights(), adapter, out)
     typer.echo(f"The merged checkpoint is in {merged}")
+
+
+@app.command("clips")
+def set_clips_command(
+    out: Annotated[Path, typer.Option(help="The new checkpoint folder.")],
+    model: ModelOption = None,
+    frames: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(min=1, help="Frames that every clip is sampled to; by default as before."),
+    ] = None,
+    pool: Annotated[
+        int, typer.Option(min=1, help="Side of the squares of patches that become one token.")
+    ] = 1,
+    merge: Annotated[int, typer.Option(min=1, help="Consecutive frames that become one.")] = 1,
+) -> None:
+    """Copy a checkpoint whose clips take fewer tokens; train it on clips afterwards.
+
+    --pool 2 leaves a quarter; --frames 64 --pool 2 --merge 2 takes 64 frames for the tokens of 8.
+    """
+    from facellava import checkpoint
+    from facellava.predictor import embedded_weights
+
+    loaded, processor = checkpoint.load(model or embedded_weights())
+    checkpoint.set_clips(loaded, processor, frames=frames, pool=pool, merge=merge)
+    checkpoint.save(loaded, processor, out)
+    tokens = processor.clip_tokens(frames) if frames else processor.tokens_per_clip_frame
+    typer.echo(
+        f"The checkpoint is in {out}; {frames or merge} frame(s) of a clip take {tokens} tokens"
+    )

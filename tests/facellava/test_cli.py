@@ -235,6 +235,25 @@ def test_an_adapter_is_merged_into_a_checkpoint(
     assert (merged / "config.json").is_file()
 
 
+def test_training_is_told_its_optimiser(facellava: Facellava, tmp_path: Path) -> None:
+    unknown = facellava(
+        "train",
+        "run",
+        "nano-lora",
+        "--optim",
+        "lion",
+        "--set",
+        f"corpus={tmp_path}",
+        "--set",
+        "out=o",
+    )
+    assert unknown.code == 1
+    assert "setting regions.optim is 'lion': input should be 'adamw', 'adam'" in unknown.err
+    compared = facellava("train", "optimisers", tmp_path, "--out", tmp_path, "--optim", "lion")
+    assert compared.code == 1
+    assert compared.err == ("There is no optimiser lion; use some of adamw, adam, rmsprop, sgd.\n")
+
+
 @pytest.mark.parametrize("command", ["run", "blends"])
 @pytest.mark.parametrize("pair", ["fer2013", "=data", "fer2013="])
 def test_sources_are_named(facellava: Facellava, tmp_path: Path, command: str, pair: str) -> None:

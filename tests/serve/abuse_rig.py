@@ -16,9 +16,9 @@ from typing import Any, Final
 import httpx
 
 from facellava.config import FaceLlavaConfig
+from facellava.face_encoder import FaceEncoder
 from facellava.faces import Face
 from facellava.faces.face_png import data_url, to_png
-from facellava.model import FaceEncoder
 from facellava.predictor import embedded_weights
 from facellava.processor import FaceLlavaProcessor
 from serve.api_errors import STATUS

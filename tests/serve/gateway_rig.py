@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 from PIL import Image
 
-from facellava.model import FaceEncoder
+from facellava.face_encoder import FaceEncoder
 from facellava.processor import FaceLlavaProcessor
 from serve.gateway import create_app
 from serve.settings import Settings

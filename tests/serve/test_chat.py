@@ -178,7 +178,7 @@ def test_a_camera_picture_is_looked_at(new_page: Callable[..., Page]) -> None:
     page.get_by_role("button", name="Capture from camera").click()
     page.get_by_role("button", name="Click to Access Webcam").click()
     # The button is there before the camera's first frame is, and then takes no picture.
-    page.wait_for_function("document.querySelector('video')?.currentTime > 0.2")
+    page.wait_for_function("[...document.querySelectorAll('video')].some(v => v.currentTime > 0.2)")
     page.get_by_role("button", name="capture photo").click()
     expect(page.get_by_role("alert").filter(has_text="No face was found")).to_be_visible()
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import SecretStr
 
 from facellava.checkpoint import load
+from facellava.face_encoder import FaceEncoder
 from facellava.faces import MEASUREMENTS
-from facellava.model import FaceEncoder
 from facellava.predictor import embedded_weights
 from facellava.processor import FaceLlavaProcessor
 from serve.api_answers import ErrorReply, FacesReply, Health, ModelList

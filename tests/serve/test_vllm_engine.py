@@ -18,11 +18,12 @@ from transformers import (
     SiglipVisionConfig,
 )
 
-from facellava.checkpoint import load, new_model, save
+from facellava.checkpoint import load, new_model, save, set_clips
 from facellava.config import FaceLlavaConfig
 from facellava.conversation import FaceItem
 from facellava.faces import Face
 from facellava.model import FaceLlavaForConditionalGeneration
+from facellava.predictor import embedded_weights
 from facellava.processor import FaceLlavaProcessor
 from tests.serve.vllm_rig import (
     QUESTIONS,
@@ -41,13 +42,16 @@ pytestmark = needs_vllm
 
 
 def same_as_the_library(
-    engine: EngineProcess, library: Library, asked: Sequence[tuple[Sequence[FaceItem], str]]
+    engine: EngineProcess,
+    library: Library,
+    asked: Sequence[tuple[Sequence[FaceItem], str]],
+    name: str = "nano",
 ) -> dict[str, Any]:
     """Ask the engine all at once, and again from its caches; the library one by one."""
     prompts = [library.prompt(items, question) for items, question in asked]
     expected = [library.ids(items, question) for items, question in asked]
-    first = engine.call("generate", name="nano", prompts=prompts)
-    again = engine.call("generate", name="nano", prompts=prompts)
+    first = engine.call("generate", name=name, prompts=prompts)
+    again = engine.call("generate", name=name, prompts=prompts)
     assert first["ids"] == expected
     assert again["ids"] == expected
     return {"first": first, "again": again}
@@ -82,6 +86,19 @@ def test_clips(engine: EngineProcess, nano: Library, faces: list[Face]) -> None:
     asked = [([clip], question) for clip in clips for question in QUESTIONS[:2]]
     runs = same_as_the_library(engine, nano, [*asked, ([faces[0], faces[2:4]], QUESTIONS[1])])
     assert runs["again"]["encoded"] == []
+
+
+def test_clips_of_fewer_tokens(engine: EngineProcess, faces: list[Face], tmp_path: Path) -> None:
+    """64 frames in the tokens of 8, a clip whose frames make no whole pairs, and photos beside."""
+    model, processor = load(embedded_weights())
+    set_clips(model, processor, pool=2, merge=2)
+    folder = save(model, processor, tmp_path / "short")
+    engine.call("start", name="short", folder=str(folder), max_model_len=512)
+    long = [moved(faces[n % 6], 0.0005 * n) for n in range(64)]
+    asked: list[tuple[list[FaceItem], str]] = [([long], QUESTIONS[1]), ([faces[:3]], QUESTIONS[0])]
+    asked += [([faces[2], faces[2:6]], QUESTIONS[1]), ([faces[0]], QUESTIONS[0])]
+    runs = same_as_the_library(engine, Library(folder), asked, name="short")
+    assert sum(runs["first"]["encoded"]) == 64 + 4 + 5 + 1
 
 
 def test_one_crop_with_other_landmarks_never_shares_a_cache(

@@ -30,14 +30,14 @@ class Worker:
     """The engines, by name, and what is counted while they run."""
 
     def __init__(self) -> None:
-        from facellava import model
+        from facellava import face_encoder
         from serve import vllm_items
 
         self.engines: dict[str, Any] = {}
         self.adapters: dict[str, int] = {}
         self.encoded: list[int] = []
         self.searched = 0
-        encode, find = model.FaceEncoder.encode_pixels, vllm_items.find_faces
+        encode, find = face_encoder.FaceEncoder.encode_pixels, vllm_items.find_faces
 
         def counted_encode(encoder: Any, pixel_values: Any) -> Any:
             self.encoded.append(len(pixel_values))
@@ -47,7 +47,7 @@ class Worker:
             self.searched += 1
             return find(photo)
 
-        model.FaceEncoder.encode_pixels = counted_encode
+        face_encoder.FaceEncoder.encode_pixels = counted_encode
         vllm_items.find_faces = counted_find
 
     def start(self, name: str, folder: str, **settings: Any) -> None:

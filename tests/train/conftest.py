@@ -32,7 +32,7 @@ from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.tasks import TASKS, Label
 from train import encoder, features, nano
-from train.augment import recolour
+from train.augment import recolour, to_pictures
 from train.encoder import EncoderSettings
 from train.face_arrays import FaceArrays, face_arrays
 from train.nano import NanoSettings, train_nano
@@ -120,7 +120,8 @@ def varied(
 ) -> Face:
     """The portrait in other light, its points a little off, so that crops differ too."""
     points = landmarks + rng.normal(0, 1.5, size=2) + rng.normal(0, 0.4, size=landmarks.shape)
-    return canonical_face(recolour(photo, rng), points)
+    other_light = recolour(to_pictures(photo[None]), rng)[0].permute(1, 2, 0)
+    return canonical_face(other_light.round().numpy().astype(np.uint8), points)
 
 
 def labels_of(number: int) -> dict[str, object]:

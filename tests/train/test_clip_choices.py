@@ -22,6 +22,7 @@ from facellava.processor import FaceLlavaProcessor
 from train.clip_choices import WEIGHTED_TASKS, ClipChoices, ClipWeigher, label_weights
 from train.clip_weights import RunningMean, noise_weights
 from train.dataset import Collator, CorpusTables, Reader, TrainingRows, scan
+from train.plain_loss import learned_places
 from train.run import train_run
 from train.run_config import RunConfig
 from train.run_report import StageReport
@@ -108,8 +109,9 @@ def test_rows_of_a_batch_are_weighed_by_what_the_model_says(reader: Reader) -> N
     weigher = ClipWeigher()
     weigher.mean = RunningMean(0.4, 1)
     accelerator: Any = SimpleNamespace(reduce=lambda tensor, how: tensor)
-    cut = 7
-    found = weigher.rows(logits[:, cut:], cut, clips, 0.5, accelerator)
+    places = learned_places(batch["labels"])
+    assert len(places) < logits.shape[1]
+    found = weigher.rows(logits[:, places], places, clips, 0.5, accelerator)
     wanted = []
     for n, row in enumerate(chosen):
         choice = rows[row].choice
@@ -120,7 +122,7 @@ def test_rows_of_a_batch_are_weighed_by_what_the_model_says(reader: Reader) -> N
     assert weigher.mean.mean == pytest.approx((0.4 + np.mean(wanted)) / 2)
     photos = {k: v for k, v in Collator(reader.processor)([rows[without]]).items() if "clip" in k}
     assert photos == {}
-    assert weigher.rows(logits[:2], 0, {}, 0.5, accelerator).tolist() == [1, 1]
+    assert weigher.rows(logits[:2], places, {}, 0.5, accelerator).tolist() == [1, 1]
 
 
 def test_rare_labels_of_a_task_count_more() -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,18 +14,22 @@ from transformers import AutoModel
 from facellava.errors import BadCheckpoint
 from facellava.image_processor import FaceLlavaImageProcessor
 from train import encoder as module
+from train.augment import to_pictures
 from train.encoder import (
     EncoderSettings,
     SupervisedEncoder,
-    batches,
-    nano_encoder_config,
+    encoder_config,
+    load_teacher,
     to_pixel_values,
     train_encoder,
 )
-from train.face_arrays import UNITS, FaceArrays
-from train.heads import losses, measured_scale
+from train.face_arrays import FaceArrays
+from train.face_batches import FaceBatches
+from train.heads import losses
 
-SETTINGS = EncoderSettings(pictures=32, batch=8, round_pictures=8)
+SETTINGS = EncoderSettings(
+    pictures=32, batch=8, round_pictures=8, widths=(8, 16, 24), depths=(1, 1, 1), mixup=0.5
+)
 
 
 @pytest.fixture(autouse=True)
@@ -40,10 +42,10 @@ def one_thread():
 
 
 def test_encoder_gives_36_tokens_of_its_width() -> None:
-    config = nano_encoder_config()
+    config = encoder_config((8, 16, 24), (1, 1, 1))
     with torch.no_grad():
         tokens = AutoModel.from_config(config)(torch.zeros(1, 3, 96, 96)).last_hidden_state
-    assert tokens.shape == (1, config.hidden_sizes[-1], 6, 6)
+    assert tokens.shape == (1, 24, 6, 6)
 
 
 def test_pixels_are_scaled_as_in_answering(mini_arrays: FaceArrays) -> None:
@@ -51,40 +53,8 @@ def test_pixels_are_scaled_as_in_answering(mini_arrays: FaceArrays) -> None:
         size=(96, 96), image_mean=(0.5, 0.5, 0.5), image_std=(0.5, 0.5, 0.5)
     )
     wanted = processor([mini_arrays.pixels[0]], return_tensors="pt")["pixel_values"]
-    found = to_pixel_values(mini_arrays.pixels[:1])
+    found = to_pixel_values(to_pictures(mini_arrays.pixels[:1]))
     assert torch.allclose(found, wanted, atol=1e-6)
-
-
-def test_a_batch_depends_on_its_number_only(mini_arrays: FaceArrays) -> None:
-    scale = measured_scale(mini_arrays)
-    first = list(islice(batches(mini_arrays, SETTINGS, first=0, scale=scale), 4))
-    [fourth] = islice(batches(mini_arrays, SETTINGS, first=3, scale=scale), 1)
-    for name, value in first[3].items():
-        assert torch.equal(value.nan_to_num(), fourth[name].nan_to_num())
-    assert not torch.equal(first[0]["pixel_values"], first[1]["pixel_values"])
-
-
-def test_a_batch_is_shared_out_by_label(mini_arrays: FaceArrays) -> None:
-    units = np.full((len(mini_arrays), len(UNITS)), -1, np.int8)
-    units[np.flatnonzero(mini_arrays.fake >= 0), 3] = 1
-    coded = replace(mini_arrays, units=units, fake=np.full(len(mini_arrays), -1, np.int8))
-    settings = replace(SETTINGS, batch=20, shares=(0.4, 0.3, 0.2, 0.9, 0.1))
-    [batch] = islice(batches(coded, settings, first=0, scale=measured_scale(coded)), 1)
-    assert (batch["expression"] >= 0).sum() == 8
-    assert (batch["age"] >= 0).sum() == 6
-    assert (batch["attributes"][:, 0] >= 0).sum() == 4
-    # Nobody is real or fake here, so the others share that part.
-    assert (batch["fake"] >= 0).sum() == 0
-    assert (batch["units"][:, 3] == 1).sum() == 2
-    # Measured quantities are standardised.
-    assert batch["measured"].nan_to_num().abs().max() <= 4
-
-
-def test_a_label_that_no_face_has_takes_no_share(mini_arrays: FaceArrays) -> None:
-    ageless = replace(mini_arrays, age=np.full(len(mini_arrays), -1))
-    [batch] = islice(batches(ageless, SETTINGS, first=0, scale=measured_scale(ageless)), 1)
-    assert len(batch["age"]) == SETTINGS.batch
-    assert (batch["age"] == -1).all()
 
 
 def test_a_stopped_run_ends_like_a_whole_one(
@@ -132,14 +102,38 @@ def test_a_run_with_other_settings_is_refused(mini_arrays: FaceArrays, tmp_path:
         train_encoder(fewer, fewer, tmp_path, one)
 
 
+def test_a_student_learns_from_its_teacher(mini_arrays: FaceArrays, tmp_path: Path) -> None:
+    train_encoder(mini_arrays, mini_arrays, tmp_path / "teacher", SETTINGS)
+    teacher = load_teacher(tmp_path / "teacher")
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    narrow = replace(SETTINGS, widths=(8, 8, 16), pictures=8)
+    for name, weight in (("alone", 0.0), ("taught", 50.0)):
+        train_encoder(
+            mini_arrays,
+            mini_arrays,
+            tmp_path / name,
+            replace(narrow, teaching=weight),
+            tmp_path / "teacher",
+        )
+    alone, taught = (
+        load_file(tmp_path / name / "encoder/model.safetensors") for name in ("alone", "taught")
+    )
+    assert any(not torch.equal(alone[name], taught[name]) for name in alone)
+    with pytest.raises(BadCheckpoint, match="no encoder to learn from"):
+        load_teacher(tmp_path / "nowhere")
+
+
 def test_the_loss_falls(mini_arrays: FaceArrays) -> None:
     """A few steps on one batch, without augmentation's noise between them."""
     torch.manual_seed(0)
-    model = SupervisedEncoder(mini_arrays.measured.shape[1])
-    [batch] = islice(batches(mini_arrays, SETTINGS, first=0, scale=measured_scale(mini_arrays)), 1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    config = encoder_config(SETTINGS.widths, SETTINGS.depths)
+    model = SupervisedEncoder(config, mini_arrays.measured.shape[1])
+    stream = FaceBatches(mini_arrays, SETTINGS, torch.device("cpu")).stream(0)
+    batch = next(stream)
+    stream.close()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     costs = []
-    for _ in range(6):
+    for _ in range(8):
         loss = losses(model(batch["pixel_values"]), batch, smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()

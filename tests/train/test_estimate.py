@@ -42,6 +42,17 @@ def test_presets_have_the_published_sizes(
     assert all(parameter.is_meta for parameter in model.parameters())
 
 
+def test_a_packed_pass_is_a_row_of_samples() -> None:
+    packing = preset("7b-paper", "packing=true", "packed_length=4570", "instruct.accumulation=2")
+    _, instruct = estimate(packing, Assumed(samples=40_000, text_tokens=200))
+    # Ten samples of 457 tokens a row, two rows a step.
+    assert instruct.steps == 2000
+    padded = preset("7b-paper", "instruct.batch=10", "instruct.accumulation=2")
+    _, alike = estimate(padded, Assumed(samples=40_000, text_tokens=200))
+    assert instruct.activations_gib == pytest.approx(alike.activations_gib)
+    assert instruct.flops == pytest.approx(alike.flops)
+
+
 def test_the_papers_run_by_hand() -> None:
     config = preset("7b-paper")
     regions, instruct = estimate(config, Assumed(samples=168_000, gpus=7, text_tokens=243))
@@ -90,6 +101,17 @@ def test_clips_cost_their_frames_and_checkpointing_saves_memory() -> None:
     assert kept.memory_gib - photo.memory_gib == pytest.approx(
         kept.activations_gib - photo.activations_gib
     )
+
+
+def test_four_bits_a_weight_of_the_frozen_layers() -> None:
+    settings = ("stage=instruct", "tune=lora")
+    [plain] = estimate(preset("7b-paper", *settings), Assumed())
+    [packed] = estimate(preset("7b-paper", *settings, "quantise=nf4"), Assumed())
+    # Vicuna-7B's blocks: 32 x (4 x 4096 x 4096 + 3 x 4096 x 11008); the QLoRA paper's 4.127 bits.
+    layers = 32 * (4 * 4096 * 4096 + 3 * 4096 * 11008)
+    saved = layers * (2 - 4.127 / 8) / 2**30
+    assert plain.weights_gib - packed.weights_gib == pytest.approx(saved, rel=1e-3)
+    assert (packed.trainable, packed.parameters) == (plain.trainable, plain.parameters)
 
 
 def test_counts_are_those_of_the_run(

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from facellava.model import FaceEncoder, FaceLlavaForConditionalGeneration
+from facellava.face_encoder import FaceEncoder
+from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
-from train.encoder import to_pixel_values
+from train.augment import to_pictures
 from train.face_arrays import FaceArrays
+from train.face_batches import to_pixel_values
 from train.features import cache_features
 
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
@@ -38,7 +40,9 @@ def test_the_first_variant_is_the_face_itself(
     assert cache.features.dtype == np.float16
     assert np.array_equal(cache.landmarks[0], mini_arrays.landmarks)
     with torch.no_grad():
-        wanted = face_encoder.eval().encode_pixels(to_pixel_values(mini_arrays.pixels[:4]))
+        wanted = face_encoder.eval().encode_pixels(
+            to_pixel_values(to_pictures(mini_arrays.pixels[:4]))
+        )
     found = torch.from_numpy(cache.features[0, :4].astype(np.float32))
     # Bfloat16 arithmetic and float16 storage.
     assert (found - wanted).abs().mean() < 0.02 * wanted.abs().mean()

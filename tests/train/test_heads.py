@@ -9,13 +9,22 @@ import pytest
 import torch
 
 from train.face_arrays import ATTRIBUTES, EXPRESSIONS, UNITS, VOTES, FaceArrays
-from train.heads import AGES, FaceHeads, age_loss, figures, losses, measured_scale
+from train.heads import (
+    AGES,
+    FaceHeads,
+    age_loss,
+    distillation,
+    expression_targets,
+    figures,
+    losses,
+    measured_scale,
+)
 
 
 def labels(n: int, **known: torch.Tensor) -> dict[str, torch.Tensor]:
     """A batch in which only these labels are known."""
     absent = {
-        "expression": torch.full((n,), -1),
+        "expression": torch.full((n, len(EXPRESSIONS)), -1.0),
         "votes": torch.full((n, len(VOTES)), -1.0),
         "age": torch.full((n,), -1),
         "attributes": torch.full((n, len(ATTRIBUTES)), -1, dtype=torch.int8),
@@ -47,7 +56,7 @@ def test_heads_pool_all_tokens(outputs: dict[str, torch.Tensor]) -> None:
 
 def test_unknown_labels_cost_nothing(outputs: dict[str, torch.Tensor]) -> None:
     assert losses(outputs, labels(4), smoothing=0).item() == 0
-    one = labels(4, expression=torch.tensor([-1, 2, -1, -1]))
+    one = labels(4, expression=expression_targets(torch.tensor([-1, 2, -1, -1])))
     expected = -outputs["expression"][1].log_softmax(dim=0)[2]
     assert losses(outputs, one, smoothing=0).item() == pytest.approx(expected.item())
     coded = torch.full((4, len(UNITS)), -1, dtype=torch.int8)
@@ -65,7 +74,7 @@ def test_unknown_labels_cost_nothing(outputs: dict[str, torch.Tensor]) -> None:
 def test_all_heads_learn_together(outputs: dict[str, torch.Tensor]) -> None:
     whole = labels(
         4,
-        expression=torch.tensor([0, 1, 2, 3]),
+        expression=expression_targets(torch.tensor([0, 1, 2, 3])),
         votes=torch.full((4, len(VOTES)), 1 / len(VOTES)),
         age=torch.tensor([0, 30, 60, 116]),
         attributes=torch.ones(4, len(ATTRIBUTES), dtype=torch.int8),
@@ -77,6 +86,15 @@ def test_all_heads_learn_together(outputs: dict[str, torch.Tensor]) -> None:
         value.retain_grad()
     losses(outputs, whole, smoothing=0.1).backward()
     assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in outputs.values())
+
+
+def test_a_student_like_its_teacher_costs_least(outputs: dict[str, torch.Tensor]) -> None:
+    taught = {name: value.detach() for name, value in outputs.items()}
+    own = distillation(taught, taught)
+    torch.manual_seed(1)
+    for name in taught:
+        other = taught | {name: taught[name] + torch.randn_like(taught[name])}
+        assert distillation(other, taught) > own, name
 
 
 def test_a_near_age_costs_less_than_a_far_one() -> None:
@@ -93,7 +111,13 @@ def test_a_near_age_costs_less_than_a_far_one() -> None:
 
 def arrays(n: int, **known: np.ndarray) -> FaceArrays:
     batch = {name: value.numpy() for name, value in labels(n).items()}
-    blank = {"pixels": np.zeros((n, 4, 4, 3), np.uint8), "landmarks": np.zeros((n, 68, 2))}
+    batch["expression"] = np.full(n, -1)
+    blank = {
+        "pixels": np.zeros((n, 4, 4, 3), np.uint8),
+        "landmarks": np.zeros((n, 68, 2)),
+        "native": np.full(n, 96.0),
+        "source": np.array(["set"] * n),
+    }
     table = batch | blank | known
     return FaceArrays(**{field.name: table[field.name] for field in fields(FaceArrays)})
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from facellava.model import FaceEncoder, FaceLlavaForConditionalGeneration
+from facellava.face_encoder import FaceEncoder
+from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from train.face_arrays import FaceArrays
 from train.features import FeatureCache

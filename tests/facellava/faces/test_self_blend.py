@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import skimage.data
 
-from data_builders.self_blend import RATIOS, SHAPES, self_blend
 from facellava.errors import BadSample
 from facellava.faces import Face, find_faces
+from facellava.faces.self_blend import RATIOS, SHAPES, self_blend
 from facellava.regions import REGIONS
 
 

@@ -1,0 +1,305 @@
+"""Accuracy against visual tokens a clip: the same model, clips and steps under each way.
+
+    python -m benchmarks.expression_ramps rendered --pack data/ict_facekit --out ramps.npz
+    python -m benchmarks.expression_ramps photos --corpus corpus --out photos.npz
+    python -m benchmarks.clip_tokens ramps.npz
+    python -m benchmarks.clip_tokens photos.npz --way full-8 --way pool2-8
+
+A ramp becomes clips of LONGEST frames in which the expression rises, stays and falls again, in a
+glimpse or over most of the clip; a way sees so many of these frames, spread evenly. The embedded
+model is then tuned for each way (all but its vision tower) to name the expression, with the same
+clips in the same order. One JSON line a way: accuracy on people who were not trained on, and what
+it loses to the first way, with 95% intervals by bootstrap over these people.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from benchmarks.expression_ramps import Ramps
+from facellava.checkpoint import load, set_clips
+from facellava.conversation import face_conversation
+from facellava.face_encoder import FaceEncoder
+from facellava.model import FaceLlavaForConditionalGeneration
+from facellava.predictor import embedded_weights
+from facellava.processor import FaceLlavaProcessor
+from facellava.region_attention import check_landmarks, region_distances
+from facellava.tasks import TASKS
+from facellava.tasks.expression import BASIC
+from train.augment import shift, to_pictures
+from train.face_batches import to_pixel_values
+
+LONGEST: Final = 64
+GLIMPSE: Final = 4  # frames of the shortest expression, onset and offset included
+MOVED: Final = 1  # further views of each crop, turned and shifted a little
+CLIPS_A_RAMP: Final = 4
+"""Of people who are tested; ramps of one level give one clip."""
+LEARNING_RATE: Final = 5e-4
+WARMUP: Final = 0.1
+RESAMPLES: Final = 2000
+
+
+@dataclass(frozen=True)
+class Way:
+    """Frames of a clip and what is left of their tokens."""
+
+    frames: int
+    pool: int = 1
+    merge: int = 1
+    near: bool = False
+
+
+WAYS: Final = {
+    "full-8": Way(8),
+    "pool2-8": Way(8, pool=2),
+    "pool3-8": Way(8, pool=3),
+    "merge4-8": Way(8, merge=4),
+    "near-8": Way(8, pool=2, near=True),
+    "pool2-merge2-8": Way(8, pool=2, merge=2),
+    "pool2-32": Way(32, pool=2),
+    "pool2-merge2-64": Way(64, pool=2, merge=2),
+    "pool2-merge8-64": Way(64, pool=2, merge=8),
+}
+
+
+class NearRegions(FaceEncoder):
+    """A rival: the patches nearest to brows, eyes, nose and mouth as they are, the rest as one."""
+
+    def forward(self, image_features: Tensor, landmarks: Tensor | None) -> Any:
+        self.landmarks = check_landmarks(landmarks, len(image_features))
+        return super().forward(image_features, landmarks)
+
+    def shorten(self, tokens: Tensor) -> Tensor:
+        """(F, N, D) to as many tokens as pooling leaves, kept ones in their order."""
+        kept = self.config.tokens_per_clip_frame - 1
+        height, width = self.config.image_grid
+        inner = region_distances(self.landmarks, (height, width))[..., 1:].amin(dim=-1)
+        order = inner.argsort(dim=-1)
+        near = order[:, :kept].sort(dim=-1).values
+        chosen = tokens.gather(1, near[..., None].expand(-1, -1, tokens.shape[2]))
+        rest = tokens.gather(1, order[:, kept:, None].expand(-1, -1, tokens.shape[2]))
+        return torch.cat([chosen, rest.mean(dim=1, keepdim=True)], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the frozen tower gives for all ramps.
+
+    Attributes:
+        features: (N, L, V, tokens, width) float16.
+        landmarks: (N, L, V, 68, 2).
+        ramps: the ramps.
+    """
+
+    features: Tensor
+    landmarks: Tensor
+    ramps: Ramps
+
+
+@torch.inference_mode()
+def seen_by(encoder: FaceEncoder, ramps: Ramps, device: torch.device) -> Seen:
+    """Every crop, and MOVED more views of each, through the tower."""
+    shape = ramps.landmarks.shape[:3]
+    crops = ramps.crops.reshape(-1, *ramps.crops.shape[3:])
+    points = torch.from_numpy(ramps.landmarks).float().reshape(-1, 68, 2)
+    rng = np.random.default_rng(0)
+    features_of, marks_of = [], []
+    for view in range(1 + MOVED):
+        for start in tqdm(range(0, len(crops), 256), desc="tower", disable=None):
+            pictures = to_pictures(crops[start : start + 256]).to(device)
+            marks = points[start : start + 256].to(device)
+            if view:
+                pictures, marks = shift(pictures, marks, rng)
+            features_of.append(encoder.encode_pixels(to_pixel_values(pictures)).half())
+            marks_of.append(marks)
+    features = torch.cat(features_of).unflatten(0, (1 + MOVED, *shape))
+    landmarks = torch.cat(marks_of).unflatten(0, (1 + MOVED, *shape))
+    return Seen(
+        # Views of a crop side by side.
+        features.permute(1, 2, 0, 3, 4, 5).flatten(2, 3),
+        landmarks.permute(1, 2, 0, 3, 4, 5).flatten(2, 3),
+        ramps,
+    )
+
+
+def timing(rng: np.random.Generator, levels: int) -> NDArray[np.int64]:
+    """(LONGEST,) level of each frame: none, onset, apex, offset, none."""
+    length = np.exp(rng.uniform(np.log(GLIMPSE), np.log(LONGEST)))
+    start = rng.uniform(0, LONGEST - length)
+    place = (np.arange(LONGEST) - start) / length
+    rise, fall = rng.uniform(0.2, 0.4, 2)
+    share = np.clip(np.minimum(place / rise, (1 - place) / fall), 0, 1)
+    return np.rint(share * (levels - 1)).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Clips:
+    """C clips: the ramp of each (C,), and level and view of each of its frames (C, LONGEST)."""
+
+    ramp: NDArray[np.int64]
+    levels: NDArray[np.int64]
+    views: NDArray[np.int64]
+
+    @classmethod
+    def drawn(cls, ramps: NDArray[np.integer], seen: Seen, rng: np.random.Generator) -> Clips:
+        n_levels, n_views = seen.features.shape[1:3]
+        levels = np.stack([timing(rng, n_levels) for _ in ramps])
+        return cls(np.asarray(ramps), levels, rng.integers(n_views, size=levels.shape))
+
+    def inputs(self, seen: Seen, frames: int, rows: slice) -> dict[str, Tensor]:
+        """Features and landmarks of some of the clips, as a way with so many frames sees them."""
+        shown = np.linspace(0, LONGEST - 1, frames).round().astype(int)
+        places = (self.ramp[rows, None], self.levels[rows][:, shown], self.views[rows][:, shown])
+        chosen = tuple(torch.from_numpy(np.ascontiguousarray(each)) for each in places)
+        return {
+            "image_features": seen.features[chosen].flatten(0, 1).float(),
+            "landmarks": seen.landmarks[chosen].flatten(0, 1),
+        }
+
+
+def answers(processor: FaceLlavaProcessor, frames: int, device: torch.device) -> dict[str, Tensor]:
+    """Each expression's conversation: input_ids and labels (7, L)."""
+    question = TASKS["expression"].canonical_question
+    rows = [
+        processor.encode_text(
+            face_conversation("video", question, (), f"Expression: {name}."),
+            [frames],
+            training=True,
+        )
+        for name in BASIC
+    ]
+    return {name: each.to(device) for name, each in processor.pad(rows, side="right").items()}
+
+
+def tuned(
+    way: Way, seen: Seen, steps: int, batch: int, seed: int, device: torch.device
+) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
+    """The embedded model after so many steps on clips of the training people."""
+    torch.manual_seed(seed)
+    model, processor = load(embedded_weights(), device=device)
+    set_clips(model, processor, frames=way.frames, pool=way.pool, merge=way.merge)
+    if way.near:
+        model.face_encoder.__class__ = NearRegions
+    model.train()
+    model.face_encoder.vision_tower.requires_grad_(False)
+    learned = [each for each in model.parameters() if each.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=LEARNING_RATE, weight_decay=0.05, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=max(steps, 2), pct_start=WARMUP
+    )
+    words = answers(processor, way.frames, device)
+    for clips in tqdm(_batches(seen, steps, batch, seed), total=steps, disable=None):
+        chosen = torch.from_numpy(seen.ramps.labels[clips.ramp]).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            loss = model(
+                **{name: each[chosen] for name, each in words.items()},
+                **clips.inputs(seen, way.frames, slice(None)),
+            ).loss
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        optimizer.step()
+        schedule.step()
+    return model.eval(), processor
+
+
+def _batches(seen: Seen, steps: int, batch: int, seed: int) -> Iterator[Clips]:
+    rng = np.random.default_rng((1, seed))
+    training = np.flatnonzero(~seen.ramps.test)
+    for _ in range(steps):
+        yield Clips.drawn(rng.choice(training, batch), seen, rng)
+
+
+@torch.inference_mode()
+def right(
+    model: FaceLlavaForConditionalGeneration,
+    processor: FaceLlavaProcessor,
+    way: Way,
+    seen: Seen,
+    clips: Clips,
+    batch: int,
+) -> NDArray[np.bool_]:
+    """(C,) whether the likeliest of the seven words is the right one."""
+    words = answers(processor, way.frames, model.device)["input_ids"]
+    differing = (words != words[0]).any(dim=0).nonzero()
+    place = int(differing[0])
+    prompt, labels = words[0, :place], words[:, place]
+    told = []
+    for start in range(0, len(clips.ramp), batch):
+        rows = slice(start, start + batch)
+        faces = clips.inputs(seen, way.frames, rows)
+        ids = prompt.expand(len(faces["landmarks"]) // way.frames, -1)
+        with torch.autocast(model.device.type, torch.bfloat16):
+            logits = model(input_ids=ids, **faces, logits_to_keep=1).logits[:, -1]
+        told.append(logits[:, labels].argmax(dim=-1).cpu().numpy())
+    found: NDArray[np.bool_] = np.concatenate(told) == seen.ramps.labels[clips.ramp]
+    return found
+
+
+def interval(values: NDArray[np.floating], people: NDArray[np.int64]) -> list[float]:
+    """95% interval of the mean of values (C,) of clips, people drawn anew."""
+    _, place = np.unique(people, return_inverse=True)
+    sums, counts = np.bincount(place, values), np.bincount(place)
+    drawn = np.random.default_rng(0).integers(len(sums), size=(RESAMPLES, len(sums)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
+    return [round(100 * float(end), 2) for end in np.quantile(means, [0.025, 0.975])]
+
+
+def main(
+    files: Annotated[list[Path], typer.Argument(help="What benchmarks.expression_ramps wrote.")],
+    way: Annotated[list[str], typer.Option(help="Ways to compare, the first with the others.")] = [  # noqa: B006
+        *WAYS
+    ],
+    steps: Annotated[int, typer.Option(min=0, help="Training steps of each way.")] = 250,
+    batch: Annotated[int, typer.Option(min=1, help="Clips a step.")] = 48,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each way.")] = 1,
+) -> None:
+    """Tune the embedded model for each way, and print what it gets right."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    for file in files:
+        base, _ = load(embedded_weights(), device=device)
+        seen = seen_by(base.face_encoder, Ramps.load(file), device)
+        tested = np.flatnonzero(seen.ramps.test)
+        repeats = CLIPS_A_RAMP if seen.features.shape[1] > 1 else 1
+        clips = Clips.drawn(np.repeat(tested, repeats), seen, np.random.default_rng(0))
+        people = seen.ramps.person[clips.ramp]
+        first: NDArray[np.floating] | None = None
+        for name in way:
+            chosen, start = WAYS[name], time.perf_counter()
+            scores = []
+            for seed in range(seeds):
+                model, processor = tuned(chosen, seen, steps, batch, seed, device)
+                scores.append(right(model, processor, chosen, seen, clips, batch))
+            mean = np.mean(scores, axis=0)
+            first = mean if first is None else first
+            line = {
+                "file": file.name,
+                "way": name,
+                "frames": chosen.frames,
+                "tokens": processor.clip_tokens(chosen.frames),
+                "clips": len(mean),
+                "people": len(np.unique(people)),
+                "accuracy": round(100 * float(mean.mean()), 2),
+                "interval": interval(mean, people),
+                "lost": round(100 * float((first - mean).mean()), 2),
+                "lost_interval": interval(first - mean, people),
+                "seconds": round(time.perf_counter() - start, 1),
+                "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+            }
+            typer.echo(json.dumps(line))
+
+
+if __name__ == "__main__":
+    typer.run(main)
