@@ -127,7 +127,8 @@ class RunConfig(_Strict):
         clip_frame_augment: training draws a clip's frames at random places, other ones each
             epoch ("skip"), and covers a part of half of them ("skip_erase").
         clip_noise_weights: a clip whose label the model surely disagrees with counts less, and
-            one with a rare label more (expression and deepfake; train/clip_weights.py).
+            one with a rare label more (expression and deepfake; train/clip_weights.py); not with
+            packing. It gained nothing for sure: benchmarks/RESULTS.md.
         bad_samples: stop at the first sample that cannot be used, or skip and count such samples.
         aside_share: share of the training split's people kept out of training, to measure on.
         eval_samples: how many held-out samples are answered at each evaluation.
