@@ -38,8 +38,8 @@ from facellava.processor import FaceLlavaProcessor
 from facellava.region_attention import check_landmarks, region_distances
 from facellava.tasks import TASKS
 from facellava.tasks.expression import BASIC
-from train.augment import shift
-from train.encoder import to_pixel_values
+from train.augment import shift, to_pictures
+from train.face_batches import to_pixel_values
 
 LONGEST: Final = 64
 GLIMPSE: Final = 4  # frames of the shortest expression, onset and offset included
@@ -112,25 +112,24 @@ class Seen:
 def seen_by(encoder: FaceEncoder, ramps: Ramps, device: torch.device) -> Seen:
     """Every crop, and MOVED more views of each, through the tower."""
     shape = ramps.landmarks.shape[:3]
-    crops, points = ramps.crops.reshape(-1, *ramps.crops.shape[3:]), ramps.landmarks
+    crops = ramps.crops.reshape(-1, *ramps.crops.shape[3:])
+    points = torch.from_numpy(ramps.landmarks).float().reshape(-1, 68, 2)
     rng = np.random.default_rng(0)
-    views = [(crops, points.reshape(-1, 68, 2))]
-    for _ in range(MOVED):
-        moved = [shift(crop, marks, rng) for crop, marks in zip(*views[0], strict=True)]
-        views.append((np.stack([m[0] for m in moved]), np.stack([m[1] for m in moved])))
-    found = []
-    for pictures, _ in views:
-        parts = np.array_split(pictures, -(-len(pictures) // 256))
-        found += [
-            encoder.encode_pixels(to_pixel_values(part).to(device)).half()
-            for part in tqdm(parts, desc="tower", disable=None)
-        ]
-    features = torch.cat(found).unflatten(0, (len(views), *shape))
-    landmarks = np.stack([marks.reshape(*shape, 68, 2) for _, marks in views])
+    features_of, marks_of = [], []
+    for view in range(1 + MOVED):
+        for start in tqdm(range(0, len(crops), 256), desc="tower", disable=None):
+            pictures = to_pictures(crops[start : start + 256]).to(device)
+            marks = points[start : start + 256].to(device)
+            if view:
+                pictures, marks = shift(pictures, marks, rng)
+            features_of.append(encoder.encode_pixels(to_pixel_values(pictures)).half())
+            marks_of.append(marks)
+    features = torch.cat(features_of).unflatten(0, (1 + MOVED, *shape))
+    landmarks = torch.cat(marks_of).unflatten(0, (1 + MOVED, *shape))
     return Seen(
         # Views of a crop side by side.
         features.permute(1, 2, 0, 3, 4, 5).flatten(2, 3),
-        torch.from_numpy(landmarks).to(device).permute(1, 2, 0, 3, 4, 5).flatten(2, 3),
+        landmarks.permute(1, 2, 0, 3, 4, 5).flatten(2, 3),
         ramps,
     )
 

@@ -59,19 +59,22 @@ def mirror(
     )
 
 
-def shift(pictures: Tensor, landmarks: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+def shift(
+    pictures: Tensor, landmarks: Tensor, rng: np.random.Generator, strength: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """A small turn, zoom and shift of each picture; grey where nothing was.
 
     Args:
         landmarks: (B, 68, 2) in [0, 1] of the picture.
+        strength: how much of the usual ranges.
     """
     count = len(pictures)
-    angle = np.deg2rad(rng.uniform(-10, 10, count))
-    zoom = np.exp(rng.uniform(-0.1, 0.1, count))
+    angle = np.deg2rad(rng.uniform(-10, 10, count) * strength)
+    zoom = np.exp(rng.uniform(-0.1, 0.1, count) * strength)
     # About the centre, in half sides: what torch's grids count in.
     turn = np.stack([np.cos(angle), np.sin(angle), -np.sin(angle), np.cos(angle)], axis=1)
     forward = (turn * zoom[:, None]).reshape(count, 2, 2)
-    way = rng.uniform(-0.08, 0.08, (count, 2, 1))
+    way = rng.uniform(-0.08, 0.08, (count, 2, 1)) * strength
     backward = np.linalg.inv(forward)
     theta = _column(np.concatenate([backward, -backward @ way], axis=2), pictures)
     grid = functional.affine_grid(theta, list(pictures.shape), align_corners=False)

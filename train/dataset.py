@@ -25,6 +25,8 @@ from facellava.corpus import FACES_SCHEMA, SAMPLES_SCHEMA, shards
 from facellava.errors import BadCorpus, BadModelInput, BadSample
 from facellava.processor import EncodedText, FaceLlavaProcessor
 from facellava.records import FaceRecord, Sample
+from train.clip_choices import Choice, ClipChoices, choice_tensors
+from train.clip_frames import FrameAugment, FrameDraw
 from train.face_arrays import ABSENT, coded_units
 
 logger = logging.getLogger(__name__)
@@ -98,12 +100,14 @@ class Encoded:
         text: token ids and labels.
         item: the face, or the clip's frames.
         uncoded: (U,) bool, action units that nobody coded for the face.
+        choice: where a clip's answer says its one label; None for others and where nobody asks.
     """
 
     sample_id: str
     text: EncodedText
     item: FaceItem
     uncoded: NDArray[np.bool_]
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True)
@@ -122,8 +126,15 @@ class Reader:
     max_length: int
     clip_frames: int
 
-    def read(self, row: int) -> Encoded:
+    def read(
+        self, row: int, draw: FrameDraw | None = None, choices: ClipChoices | None = None
+    ) -> Encoded:
         """Sample number `row`.
+
+        Args:
+            row: in the tables.
+            draw: how a clip's frames are drawn; None spreads them evenly.
+            choices: finds where a clip's answer says its label; None where nobody asks.
 
         Raises:
             BadSample: with its id and why it cannot be used.
@@ -134,6 +145,8 @@ class Reader:
             sample_id = sample.sample_id
             record = self.tables.face(row)
             item = shown(record, self.clip_frames)
+            if draw is not None and isinstance(item, Sequence):
+                item = draw.of(record.faces(), self.clip_frames, row)
             n_frames = len(self.processor.frames_of(item))
             kind = "video" if isinstance(item, Sequence) else "image"
             messages = face_conversation(
@@ -143,6 +156,7 @@ class Reader:
                 sample.answer,
             )
             text = self.processor.encode_text(messages, [n_frames], training=True)
+            choice = choices.of(sample, text) if choices and kind == "video" else None
         except (BadCorpus, BadModelInput) as error:
             raise BadSample(f"Sample {sample_id} cannot be used: {error}") from error
         if len(text.input_ids) > self.max_length:
@@ -150,7 +164,7 @@ class Reader:
                 f"Sample {sample_id} has {len(text.input_ids)} tokens and max_length is "
                 f"{self.max_length}: raise it, or set bad_samples to skip."
             )
-        return Encoded(sample_id, text, item, _uncoded(record))
+        return Encoded(sample_id, text, item, _uncoded(record), choice)
 
 
 def shown(record: FaceRecord, clip_frames: int) -> FaceItem:
@@ -282,18 +296,40 @@ def scan(
 class TrainingRows(Dataset[Encoded]):
     """The usable samples, encoded when they are asked for.
 
+    Args:
+        reader: how they are read.
+        usable: which they are.
+        augment: how frames of clips are drawn, other ones each epoch; "none" spreads them evenly.
+        seed: of those draws.
+        choices: see :meth:`Reader.read`.
+
     Raises:
         BadSample: a sample that was fine when it was scanned cannot be read any more.
     """
 
-    def __init__(self, reader: Reader, usable: Usable) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        usable: Usable,
+        augment: FrameAugment = "none",
+        seed: int = 0,
+        choices: ClipChoices | None = None,
+    ) -> None:
         self.reader, self.usable = reader, usable
+        self.augment, self.seed, self.choices = augment, seed, choices
+        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.usable.rows)
 
     def __getitem__(self, index: int) -> Encoded:
-        return self.reader.read(int(self.usable.rows[index]))
+        drawn = self.augment != "none"
+        draw = FrameDraw(self.augment, self.seed, self.epoch) if drawn else None
+        return self.reader.read(int(self.usable.rows[index]), draw, self.choices)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the frames of clips as in that epoch."""
+        self.epoch = epoch
 
 
 @dataclass(frozen=True)
@@ -307,6 +343,7 @@ class Collator:
             **self.processor.pad([sample.text for sample in samples], side="right"),
             **self.processor.encode_faces([sample.item for sample in samples]),
             "uncoded": torch.from_numpy(np.stack([sample.uncoded for sample in samples])),
+            **choice_tensors([sample.choice for sample in samples]),
         }
 
 
@@ -321,13 +358,19 @@ class ModalityLengthGroups(Sampler[int]):
         clips: (N,) whether it is a clip.
         batch: rows of one batch over all processes.
         seed: of the run.
+        on_epoch: told of each epoch before it starts, in every process.
     """
 
     def __init__(
-        self, lengths: NDArray[np.int32], clips: NDArray[np.bool_], batch: int, seed: int
+        self,
+        lengths: NDArray[np.int32],
+        clips: NDArray[np.bool_],
+        batch: int,
+        seed: int,
+        on_epoch: Callable[[int], None] = lambda epoch: None,
     ) -> None:
         self.lengths, self.clips, self.batch = lengths, clips, batch
-        self.seed, self.epoch = seed, 0
+        self.seed, self.epoch, self.on_epoch = seed, 0, on_epoch
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -335,6 +378,7 @@ class ModalityLengthGroups(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """The trainer calls this at the start of each epoch."""
         self.epoch = epoch
+        self.on_epoch(epoch)
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed, self.epoch])

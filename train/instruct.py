@@ -169,7 +169,9 @@ class VerdictLoss(nn.Module):
         targets = labels[:, 1:]
         return self.weights[targets[targets != IGNORED_LABEL]].sum()
 
-    def summed(self, logits: Tensor, labels: Tensor, uncoded: Tensor) -> Tensor:
+    def summed(
+        self, logits: Tensor, labels: Tensor, uncoded: Tensor, rows: Tensor | None = None
+    ) -> Tensor:
         """The weighted sum over the tokens that are learned.
 
         Args:
@@ -177,6 +179,7 @@ class VerdictLoss(nn.Module):
             labels: (B, L) with -100 where there is no loss.
             uncoded: (B, U) bool, units that nobody coded for the row's face; (B, L, U), for each
                 token's face, where a row is packed.
+            rows: (B,) further weight of each row; None for 1.
         """
         learned = labels[:, 1:] != IGNORED_LABEL
         scores = logits[:, :-1][learned].float()
@@ -189,6 +192,8 @@ class VerdictLoss(nn.Module):
         # Only behind "Age:" is a number an age; elsewhere (" 5 o'clock shadow") it is a word.
         behind_colon = labels[:, :-1][learned] == self.colon
         weights = self.weights[targets]
+        if rows is not None:
+            weights = weights * rows[:, None].expand_as(learned)[learned]
         logs = functional.log_softmax(scores, dim=-1)
         errors = -logs.gather(1, targets[:, None])[:, 0]
         years = self.year_of_token[targets]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -37,12 +37,18 @@ class PackingPlan(Sampler[Places]):
         capacity: most tokens of a row.
         processes: that share the rows; each gets as many.
         seed: of the run.
+        on_epoch: told of each epoch before it starts, in every process.
     """
 
     def __init__(
-        self, lengths: NDArray[np.int32], capacity: int, processes: int, seed: int
+        self,
+        lengths: NDArray[np.int32],
+        capacity: int,
+        processes: int,
+        seed: int,
+        on_epoch: Callable[[int], None] = lambda epoch: None,
     ) -> None:
-        self.lengths, self.seed, self.epoch = lengths, seed, 0
+        self.lengths, self.seed, self.epoch, self.on_epoch = lengths, seed, 0, on_epoch
         rows = best_fit(lengths, capacity, seed)
         while len(rows) % processes and len(rows) < len(lengths):
             rows.append([max(rows, key=len).pop()])
@@ -61,6 +67,7 @@ class PackingPlan(Sampler[Places]):
     def set_epoch(self, epoch: int) -> None:
         """The trainer calls this at the start of each epoch."""
         self.epoch = epoch
+        self.on_epoch(epoch)
 
     def __iter__(self) -> Iterator[Places]:
         rng = np.random.default_rng([self.seed, self.epoch])

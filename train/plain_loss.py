@@ -15,14 +15,17 @@ class PlainLoss(nn.Module):
         """How many tokens are learned, labels (B, L)."""
         return (labels[:, 1:] != IGNORED_LABEL).sum()
 
-    def summed(self, logits: Tensor, labels: Tensor, uncoded: Tensor) -> Tensor:
-        """Sum over the tokens that are learned: logits (B, L, V), labels (B, L)."""
-        return functional.cross_entropy(
+    def summed(
+        self, logits: Tensor, labels: Tensor, uncoded: Tensor, rows: Tensor | None = None
+    ) -> Tensor:
+        """Sum over the tokens that are learned; arguments as of `VerdictLoss.summed`."""
+        errors = functional.cross_entropy(
             logits[:, :-1].flatten(0, 1).float(),
             labels[:, 1:].flatten(),
             ignore_index=IGNORED_LABEL,
-            reduction="sum",
+            reduction="sum" if rows is None else "none",
         )
+        return errors if rows is None else (errors.view(len(labels), -1) * rows[:, None]).sum()
 
 
 def learned_places(labels: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ from facellava.errors import BadCheckpoint, BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord
+from train.clip_choices import ClipChoices, label_weights
 from train.dataset import Collator, CorpusTables, Reader, TrainingRows, Usable, scan
 from train.held_out import HeldOutAnswers, choose, set_aside
 from train.model_card import write_model_card, write_training_data
@@ -217,7 +218,9 @@ def _data(config: RunConfig, processor: FaceLlavaProcessor) -> _Data:
 
     training = reader("train")
     wanted = (lambda record: not aside(record)) if config.aside_share else None
-    rows = TrainingRows(training, usable(training, "train", wanted))
+    used = usable(training, "train", wanted)
+    choices = _clip_choices(training, used) if config.clip_noise_weights else None
+    rows = TrainingRows(training, used, config.clip_frame_augment, config.seed, choices)
     if config.eval_steps is None:
         return _Data(processor, rows, None, None)
     measured = training if config.aside_share else reader("validation")
@@ -227,6 +230,13 @@ def _data(config: RunConfig, processor: FaceLlavaProcessor) -> _Data:
         asked = choose(measured, held_out, config.eval_samples)
         answers = HeldOutAnswers(asked, processor, config.eval_tokens)
     return _Data(processor, rows, TrainingRows(measured, held_out), answers)
+
+
+def _clip_choices(reader: Reader, usable: Usable) -> ClipChoices:
+    """Rare labels among the clips count more, by their number in the corpus."""
+    samples = [reader.tables.sample(row) for row in usable.rows[usable.frames > 1]]
+    weights = label_weights([(sample.task, sample.label) for sample in samples])
+    return ClipChoices(reader.processor.tokenizer, weights)
 
 
 def _train_stage(

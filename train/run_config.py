@@ -175,6 +175,11 @@ class RunConfig(_Strict):
             row without padding, in training.
         packed_length: most tokens of such a row; without it, max_length.
         clip_frames: frames taken of a clip, spread evenly, where the base fixes no number.
+        clip_frame_augment: training draws a clip's frames at random places, other ones each
+            epoch ("skip"), and covers a part of half of them ("skip_erase").
+        clip_noise_weights: a clip whose label the model surely disagrees with counts less, and
+            one with a rare label more (expression and deepfake; train/clip_weights.py); not with
+            packing. It gained nothing for sure: benchmarks/RESULTS.md.
         bad_samples: stop at the first sample that cannot be used, or skip and count such samples.
         aside_share: share of the training split's people kept out of training, to measure on.
         eval_samples: how many held-out samples are answered at each evaluation.
@@ -208,6 +213,8 @@ class RunConfig(_Strict):
     packing: bool = False
     packed_length: Count | None = None
     clip_frames: Count = 8
+    clip_frame_augment: Literal["none", "skip", "skip_erase"] = "none"
+    clip_noise_weights: bool = False
     bad_samples: Literal["stop", "skip"] = "stop"
     aside_share: Share = 0.0
     eval_samples: Annotated[int, Field(ge=0)] = 32
@@ -251,6 +258,11 @@ class RunConfig(_Strict):
             raise ValueError(
                 f"packed_length is {self.packed_length} and max_length {self.max_length}; make it "
                 "as large, so that every sample fits into a row"
+            )
+        if self.packing and self.clip_noise_weights:
+            raise ValueError(
+                "clip_noise_weights weighs whole rows, and a packed row holds several samples: set "
+                "packing or clip_noise_weights to false"
             )
         if self.save_steps % self.log_steps:
             raise ValueError(

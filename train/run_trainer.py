@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from transformers import EarlyStoppingCallback, PreTrainedTokenizerBase
 
 from facellava.errors import BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
+from train.clip_choices import ClipWeigher
+from train.clip_weights import RunningMean
 from train.dataset import Collator, ModalityLengthGroups, TrainingRows
 from train.instruct import CachedCollator, InstructionRows, VerdictLoss
 from train.packed_rows import PackedRows
@@ -22,6 +24,8 @@ from train.run_config import RunConfig, Stage
 from train.stage_trainer import StageTrainer, stage_arguments
 from train.tokenizer import verdict_words
 
+# The mean weight of clips so far, without which a resumed run would differ.
+CLIP_MEAN: Final = "clip_weights.json"
 Measure = Callable[[FaceLlavaForConditionalGeneration], dict[str, float]]
 
 
@@ -52,6 +56,7 @@ class RunTrainer(StageTrainer):
     Args:
         base: the Face-LLaVA model inside what is trained.
         measure: task metrics of the model, at each evaluation; None for the loss alone.
+        weigher: of clips, by what the model says of their labels; None weighs all alike.
         **settings: as Trainer takes them.
     """
 
@@ -64,10 +69,11 @@ class RunTrainer(StageTrainer):
         base: FaceLlavaForConditionalGeneration,
         loss: VerdictLoss | PlainLoss,
         measure: Measure | None = None,
+        weigher: ClipWeigher | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        self.base, self.measure = base, measure
+        self.base, self.measure, self.weigher = base, measure, weigher
         self.answer_loss = loss.to(self.args.device)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
@@ -89,10 +95,15 @@ class RunTrainer(StageTrainer):
                 tower.eval()
         rest = dict(inputs)
         labels, uncoded = rest.pop("labels"), rest.pop("uncoded")
+        clips = {name: rest.pop(name) for name in list(rest) if name.startswith("clip_")}
         keep = learned_places(labels)
         outputs = model(**rest, use_cache=False, logits_to_keep=keep)
         uncoded = uncoded[:, keep] if uncoded.ndim == 3 else uncoded
-        total = self.answer_loss.summed(outputs.logits, labels[:, keep], uncoded)
+        rows = None
+        if self.weigher is not None and model.training:
+            progress = self.state.global_step / self.state.max_steps
+            rows = self.weigher.rows(outputs.logits, keep, clips, progress, self.accelerator)
+        total = self.answer_loss.summed(outputs.logits, labels[:, keep], uncoded, rows)
         loss = total / num_items_in_batch * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
 
@@ -113,11 +124,28 @@ class RunTrainer(StageTrainer):
         dataset: TrainingRows | PackedRows | InstructionRows = train_dataset or self.train_dataset
         if isinstance(dataset, PackedRows):
             return PackingPlan(
-                dataset.rows.usable.lengths, dataset.length, self.args.world_size, self.args.seed
+                dataset.rows.usable.lengths,
+                dataset.length,
+                self.args.world_size,
+                self.args.seed,
+                dataset.rows.set_epoch,
             )
         batch = self.args.train_batch_size * self.args.world_size
         usable = dataset.usable
-        return ModalityLengthGroups(usable.lengths, usable.frames > 1, batch, self.args.seed)
+        # Rows that are kept as features draw no frames anew.
+        on_epoch = dataset.set_epoch if isinstance(dataset, TrainingRows) else None
+        return ModalityLengthGroups(
+            usable.lengths, usable.frames > 1, batch, self.args.seed, on_epoch
+        )
+
+    def write_beside(self, folder: Path) -> None:
+        if self.weigher is not None:
+            self.weigher.mean.write(folder / CLIP_MEAN)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if self.weigher is not None and checkpoint is not None:
+            self.weigher.mean = RunningMean.read(Path(checkpoint) / CLIP_MEAN)
 
 
 def new_trainer(
@@ -140,6 +168,7 @@ def new_trainer(
         base=base,
         loss=answer_loss(collate.processor.tokenizer, config.loss),
         measure=measure,
+        weigher=ClipWeigher() if config.clip_noise_weights else None,
         model=model,
         stage=config.of_stage(stage),
         args=stage_arguments(

@@ -64,6 +64,7 @@ class StageTrainer(Trainer):
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
+                self.write_beside(folder)
                 (folder / WHOLE_MARK).write_text("")
         except (OSError, RuntimeError) as error:
             # torch says RuntimeError where the disk is full.
@@ -75,6 +76,9 @@ class StageTrainer(Trainer):
             ) from error
         if self.args.should_save:
             self._remove_older(folder)
+
+    def write_beside(self, folder: Path) -> None:
+        """Into a checkpoint, what a stage needs to go on besides what every stage does."""
 
     def _remove_older(self, newest: Path) -> None:
         """Only once the newest is whole; the best so far stays where the run ends with it."""

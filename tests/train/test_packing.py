@@ -128,7 +128,8 @@ def test_a_language_model_that_would_mix_samples_is_refused(
 def test_rows_are_full_and_hold_every_sample_once_an_epoch() -> None:
     rng = np.random.default_rng(0)
     lengths = rng.integers(40, 400, 2000).astype(np.int32)
-    plan = PackingPlan(lengths, 512, processes=8, seed=3)
+    told: list[int] = []
+    plan = PackingPlan(lengths, 512, processes=8, seed=3, on_epoch=told.append)
     first = list(plan)
     assert sorted(place for row in first for place in row) == list(range(2000))
     assert max(lengths[list(row)].sum() for row in first) <= 512
@@ -138,6 +139,7 @@ def test_rows_are_full_and_hold_every_sample_once_an_epoch() -> None:
     assert len(plan) * 512 < lengths.sum() * 1.05
     assert list(PackingPlan(lengths, 512, processes=8, seed=3)) == first
     plan.set_epoch(1)
+    assert told == [1]
     second = list(plan)
     assert len(second) == len(first)
     assert sorted(place for row in second for place in row) == list(range(2000))
@@ -153,6 +155,13 @@ def test_a_row_that_cannot_hold_the_longest_sample_is_refused() -> None:
     assert load_config("nano-lora", values).row_length == 512
     with pytest.raises(BadSettings, match="Packed_length is 300 and max_length 512; make it"):
         load_config("nano-lora", (*values, "packed_length=300"))
+
+
+def test_clips_cannot_be_weighed_in_packed_rows() -> None:
+    values = ("base=a", "corpus=b", "out=c", "packing=true", "clip_frame_augment=skip")
+    assert load_config("nano-lora", values).packing
+    with pytest.raises(BadSettings, match="Clip_noise_weights weighs whole rows, and a packed row"):
+        load_config("nano-lora", (*values, "clip_noise_weights=true"))
 
 
 @pytest.fixture
