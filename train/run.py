@@ -38,7 +38,7 @@ from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord
 from train.dataset import Collator, CorpusTables, Reader, TrainingRows, Usable, scan
 from train.held_out import HeldOutAnswers, choose
-from train.merge import NOTE_FILE, adapted_model, weights_digest
+from train.merge import NOTE_FILE, adapted_model, clip_settings, weights_digest
 from train.model_card import write_model_card, write_training_data
 from train.nano import set_aside
 from train.packed_attention import attend_by_sample
@@ -169,6 +169,7 @@ def _machine(
 def _note(config: RunConfig, base: Path) -> dict[str, Any]:
     return {
         "base_sha256": weights_digest(base),
+        "clips": clip_settings(base),
         "corpus_sha256": sha256(config.corpus / "manifest.json")
         if (config.corpus / "manifest.json").is_file()
         else None,
@@ -189,8 +190,12 @@ def _open_folder(config: RunConfig, note: dict[str, Any]) -> None:
         odd = [key for key, value in note["settings"].items() if value != then.get(key)]
         odd += [
             what
-            for what, key in (("base", "base_sha256"), ("corpus", "corpus_sha256"))
-            if note[key] != before[key]
+            for what, key in (
+                ("base", "base_sha256"),
+                ("clip setting of the base", "clips"),
+                ("corpus", "corpus_sha256"),
+            )
+            if note[key] != before.get(key)
         ]
         if odd:
             raise BadCheckpoint(

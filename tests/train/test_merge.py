@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from facellava import checkpoint
 from facellava.errors import BadCheckpoint
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.predictor import embedded_weights
-from train.merge import merge_adapter
+from train.merge import NOTE_FILE, clip_settings, merge_adapter, weights_digest
 
 # All kinds of parts: the language model, the face encoder, and a layer that is trained as a whole.
 TARGETS = r"language_model\.model\.layers\.\d+\.(self_attn\.q_proj|mlp\.up_proj)|.*mm_projector\.0"
@@ -103,3 +105,17 @@ def test_what_is_no_adapter_of_these_weights(base: Path, adapter: Path, tmp_path
     with pytest.raises(BadCheckpoint, match="no PEFT adapter of"):
         merge_adapter(base, broken, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_for_other_clips_is_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
+    model, processor = checkpoint.load(base)
+    checkpoint.set_clips(model, processor, frames=8, pool=2)
+    short = checkpoint.save(model, processor, tmp_path / "short", dtype=torch.float32)
+    assert weights_digest(short) == weights_digest(base)
+    noted = shutil.copytree(adapter, tmp_path / "adapter")
+    note = {"base_sha256": weights_digest(short), "clips": clip_settings(short)}
+    (noted / NOTE_FILE).write_text(json.dumps(note))
+    with pytest.raises(BadCheckpoint, match="for clips of other tokens"):
+        merge_adapter(base, noted, tmp_path / "out")
+    merged, its_processor = checkpoint.load(merge_adapter(short, noted, tmp_path / "out"))
+    assert (merged.config.clip_pool, its_processor.clip_frames) == (2, 8)
