@@ -15,7 +15,6 @@ it loses to the first way, with 95% intervals by bootstrap over these people.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +24,14 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional
 from tqdm import tqdm
 
 from benchmarks.expression_ramps import Ramps
 from facellava.checkpoint import load, set_clips
+from facellava.config import FaceLlavaConfig
 from facellava.conversation import face_conversation
 from facellava.face_encoder import FaceEncoder
 from facellava.model import FaceLlavaForConditionalGeneration
@@ -38,13 +40,11 @@ from facellava.processor import FaceLlavaProcessor
 from facellava.region_attention import check_landmarks, region_distances
 from facellava.tasks import TASKS
 from facellava.tasks.expression import BASIC
-from train.augment import shift, to_pictures
 from train.face_batches import to_pixel_values
 
 LONGEST: Final = 64
 GLIMPSE: Final = 4  # frames of the shortest expression, onset and offset included
-MOVED: Final = 1  # further views of each crop, turned and shifted a little
-CLIPS_A_RAMP: Final = 4
+CLIPS_A_RAMP: Final = 2
 """Of people who are tested; ramps of one level give one clip."""
 LEARNING_RATE: Final = 5e-4
 WARMUP: Final = 0.1
@@ -59,6 +59,10 @@ class Way:
     pool: int = 1
     merge: int = 1
     near: bool = False
+
+    def tokens(self, config: FaceLlavaConfig) -> int:
+        """Visual tokens of a clip."""
+        return self.frames // self.merge * (config.n_patches // self.pool**2)
 
 
 WAYS: Final = {
@@ -108,30 +112,29 @@ class Seen:
     ramps: Ramps
 
 
+def seen_by(encoder: FaceEncoder, ramps: Ramps, device: torch.device, kept: Path) -> Seen:
+    """Every crop through the tower; once, then from `kept`."""
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        partial = kept.with_name(f"{kept.name}.partial")
+        save_file(_looked_at(encoder, ramps, device), partial)
+        partial.replace(kept)
+    found = load_file(kept, device=str(device))
+    return Seen(found["features"], found["landmarks"], ramps)
+
+
 @torch.inference_mode()
-def seen_by(encoder: FaceEncoder, ramps: Ramps, device: torch.device) -> Seen:
-    """Every crop, and MOVED more views of each, through the tower."""
-    shape = ramps.landmarks.shape[:3]
-    crops = ramps.crops.reshape(-1, *ramps.crops.shape[3:])
-    points = torch.from_numpy(ramps.landmarks).float().reshape(-1, 68, 2)
-    rng = np.random.default_rng(0)
-    features_of, marks_of = [], []
-    for view in range(1 + MOVED):
-        for start in tqdm(range(0, len(crops), 256), desc="tower", disable=None):
-            pictures = to_pictures(crops[start : start + 256]).to(device)
-            marks = points[start : start + 256].to(device)
-            if view:
-                pictures, marks = shift(pictures, marks, rng)
-            features_of.append(encoder.encode_pixels(to_pixel_values(pictures)).half())
-            marks_of.append(marks)
-    features = torch.cat(features_of).unflatten(0, (1 + MOVED, *shape))
-    landmarks = torch.cat(marks_of).unflatten(0, (1 + MOVED, *shape))
-    return Seen(
-        # Views of a crop side by side.
-        features.permute(1, 2, 0, 3, 4, 5).flatten(2, 3),
-        landmarks.permute(1, 2, 0, 3, 4, 5).flatten(2, 3),
-        ramps,
-    )
+def _looked_at(encoder: FaceEncoder, ramps: Ramps, device: torch.device) -> dict[str, Tensor]:
+    crops = torch.from_numpy(ramps.crops).flatten(0, 2).permute(0, 3, 1, 2)
+    with torch.autocast(device.type, torch.bfloat16):
+        found = [
+            encoder.encode_pixels(to_pixel_values(part.to(device).float())).half()
+            for part in tqdm(crops.split(64), disable=None)
+        ]
+    return {
+        "features": torch.cat(found).unflatten(0, ramps.landmarks.shape[:3]),
+        "landmarks": torch.from_numpy(ramps.landmarks),
+    }
 
 
 def timing(rng: np.random.Generator, levels: int) -> NDArray[np.int64]:
@@ -169,8 +172,10 @@ class Clips:
         }
 
 
-def answers(processor: FaceLlavaProcessor, frames: int, device: torch.device) -> dict[str, Tensor]:
-    """Each expression's conversation: input_ids and labels (7, L)."""
+def asked(
+    processor: FaceLlavaProcessor, frames: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The question with the start of its answer (L,), and the words that can follow (7,)."""
     question = TASKS["expression"].canonical_question
     rows = [
         processor.encode_text(
@@ -180,15 +185,26 @@ def answers(processor: FaceLlavaProcessor, frames: int, device: torch.device) ->
         )
         for name in BASIC
     ]
-    return {name: each.to(device) for name, each in processor.pad(rows, side="right").items()}
+    words = processor.pad(rows, side="right")["input_ids"].to(device)
+    place = int((words != words[0]).any(dim=0).nonzero()[0])
+    return words[0, :place], words[:, place]
+
+
+def next_word(
+    model: FaceLlavaForConditionalGeneration, prompt: Tensor, faces: dict[str, Tensor], clips: int
+) -> Tensor:
+    """Logits of the word that comes next, (clips, vocabulary)."""
+    with torch.autocast(model.device.type, torch.bfloat16):
+        outputs = model(input_ids=prompt.expand(clips, -1), **faces, logits_to_keep=1)
+    return outputs.logits[:, -1].float()
 
 
 def tuned(
-    way: Way, seen: Seen, steps: int, batch: int, seed: int, device: torch.device
+    base: Path, way: Way, seen: Seen, steps: int, batch: int, seed: int, device: torch.device
 ) -> tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]:
-    """The embedded model after so many steps on clips of the training people."""
+    """The base after so many steps on clips of the training people."""
     torch.manual_seed(seed)
-    model, processor = load(embedded_weights(), device=device)
+    model, processor = load(base, device=device)
     set_clips(model, processor, frames=way.frames, pool=way.pool, merge=way.merge)
     if way.near:
         model.face_encoder.__class__ = NearRegions
@@ -199,14 +215,11 @@ def tuned(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LEARNING_RATE, total_steps=max(steps, 2), pct_start=WARMUP
     )
-    words = answers(processor, way.frames, device)
+    prompt, words = asked(processor, way.frames, device)
     for clips in tqdm(_batches(seen, steps, batch, seed), total=steps, disable=None):
-        chosen = torch.from_numpy(seen.ramps.labels[clips.ramp]).to(device)
-        with torch.autocast(device.type, torch.bfloat16):
-            loss = model(
-                **{name: each[chosen] for name, each in words.items()},
-                **clips.inputs(seen, way.frames, slice(None)),
-            ).loss
+        faces = clips.inputs(seen, way.frames, slice(None))
+        labels = torch.from_numpy(seen.ramps.labels[clips.ramp]).to(device)
+        loss = functional.cross_entropy(next_word(model, prompt, faces, batch), words[labels])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learned, 1.0)
@@ -232,18 +245,12 @@ def right(
     batch: int,
 ) -> NDArray[np.bool_]:
     """(C,) whether the likeliest of the seven words is the right one."""
-    words = answers(processor, way.frames, model.device)["input_ids"]
-    differing = (words != words[0]).any(dim=0).nonzero()
-    place = int(differing[0])
-    prompt, labels = words[0, :place], words[:, place]
+    prompt, words = asked(processor, way.frames, model.device)
     told = []
     for start in range(0, len(clips.ramp), batch):
-        rows = slice(start, start + batch)
-        faces = clips.inputs(seen, way.frames, rows)
-        ids = prompt.expand(len(faces["landmarks"]) // way.frames, -1)
-        with torch.autocast(model.device.type, torch.bfloat16):
-            logits = model(input_ids=ids, **faces, logits_to_keep=1).logits[:, -1]
-        told.append(logits[:, labels].argmax(dim=-1).cpu().numpy())
+        faces = clips.inputs(seen, way.frames, slice(start, start + batch))
+        logits = next_word(model, prompt, faces, len(faces["landmarks"]) // way.frames)
+        told.append(logits[:, words].argmax(dim=-1).cpu().numpy())
     found: NDArray[np.bool_] = np.concatenate(told) == seen.ramps.labels[clips.ramp]
     return found
 
@@ -259,43 +266,48 @@ def interval(values: NDArray[np.floating], people: NDArray[np.int64]) -> list[fl
 
 def main(
     files: Annotated[list[Path], typer.Argument(help="What benchmarks.expression_ramps wrote.")],
+    out: Annotated[Path, typer.Option(help="Folder of the tower's features and the results.")],
     way: Annotated[list[str], typer.Option(help="Ways to compare, the first with the others.")] = [  # noqa: B006
         *WAYS
     ],
+    base: Annotated[Path | None, typer.Option(help="Checkpoint; else the embedded one.")] = None,
     steps: Annotated[int, typer.Option(min=0, help="Training steps of each way.")] = 250,
     batch: Annotated[int, typer.Option(min=1, help="Clips a step.")] = 48,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each way.")] = 1,
 ) -> None:
-    """Tune the embedded model for each way, and print what it gets right."""
+    """Tune the model for each way, print what it gets right; goes on after a stop."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    base = base or embedded_weights()
     for file in files:
-        base, _ = load(embedded_weights(), device=device)
-        seen = seen_by(base.face_encoder, Ramps.load(file), device)
+        encoder = load(base, device=device)[0].face_encoder
+        seen = seen_by(encoder, Ramps.load(file), device, out / f"{file.stem}.safetensors")
         tested = np.flatnonzero(seen.ramps.test)
         repeats = CLIPS_A_RAMP if seen.features.shape[1] > 1 else 1
         clips = Clips.drawn(np.repeat(tested, repeats), seen, np.random.default_rng(0))
         people = seen.ramps.person[clips.ramp]
         first: NDArray[np.floating] | None = None
         for name in way:
-            chosen, start = WAYS[name], time.perf_counter()
+            chosen = WAYS[name]
             scores = []
             for seed in range(seeds):
-                model, processor = tuned(chosen, seen, steps, batch, seed, device)
-                scores.append(right(model, processor, chosen, seen, clips, batch))
+                kept = out / f"{file.stem}-{name}-{steps}x{batch}-{seed}.npy"
+                if not kept.exists():
+                    model, processor = tuned(base, chosen, seen, steps, batch, seed, device)
+                    np.save(kept, right(model, processor, chosen, seen, clips, batch))
+                scores.append(np.load(kept))
             mean = np.mean(scores, axis=0)
             first = mean if first is None else first
             line = {
                 "file": file.name,
                 "way": name,
                 "frames": chosen.frames,
-                "tokens": processor.clip_tokens(chosen.frames),
+                "tokens": chosen.tokens(encoder.config),
                 "clips": len(mean),
                 "people": len(np.unique(people)),
                 "accuracy": round(100 * float(mean.mean()), 2),
                 "interval": interval(mean, people),
                 "lost": round(100 * float((first - mean).mean()), 2),
                 "lost_interval": interval(first - mean, people),
-                "seconds": round(time.perf_counter() - start, 1),
                 "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
             }
             typer.echo(json.dumps(line))

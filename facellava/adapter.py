@@ -11,6 +11,7 @@ from typing import Final
 from peft import PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 
+from facellava import checkpoint
 from facellava.corpus import sha256
 from facellava.errors import BadCheckpoint
 from facellava.model import FaceLlavaForConditionalGeneration
@@ -59,13 +60,25 @@ def check_belongs(base: Path, adapter: Path) -> set[str]:
     names = _tensor_names(adapter)
     note = adapter / NOTE_FILE
     if note.is_file():
-        trained_on = json.loads(note.read_text("utf-8")).get("base_sha256")
-        if trained_on != weights_digest(base):
+        trained_on = json.loads(note.read_text("utf-8"))
+        if trained_on.get("base_sha256") != weights_digest(base):
             raise BadCheckpoint(
                 f"{adapter} was trained on other weights than those in {base}; give the base that "
                 "its adapter_config.json names."
             )
+        if trained_on.get("clips") != clip_settings(base):
+            raise BadCheckpoint(
+                f"{adapter} was trained for clips of other tokens than {base} reads (clip_frames, "
+                "clip_pool or clip_merge of its config); give the base that it was trained on."
+            )
     return names
+
+
+def clip_settings(folder: Path) -> dict[str, int | None]:
+    """What a checkpoint's config says of the tokens of clips, which its weights do not tell."""
+    config = checkpoint.read_json(folder / "config.json")
+    defaults = {"clip_frames": None, "clip_pool": 1, "clip_merge": 1}
+    return {name: config.get(name, default) for name, default in defaults.items()}
 
 
 def weights_digest(folder: Path) -> str:

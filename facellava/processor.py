@@ -239,6 +239,10 @@ class FaceLlavaProcessor(ProcessorMixin):
             padded["labels"] = stack(labels, IGNORED_LABEL)
         return padded
 
+    def clip_length(self, frames: int) -> int:
+        """How many frames the model sees of a clip of so many."""
+        return self.clip_frames or -(-frames // self.clip_merge) * self.clip_merge
+
     def frames_of(self, item: FaceItem) -> Sequence[FaceCrop]:
         """A photo's face as the only frame, or the frames of a clip that the model sees.
 
@@ -249,7 +253,7 @@ class FaceLlavaProcessor(ProcessorMixin):
             BadModelInput: an empty clip.
         """
         frames = frames_of(item)
-        wanted = self.clip_frames or -(-len(frames) // self.clip_merge) * self.clip_merge
+        wanted = self.clip_length(len(frames))
         if wanted == len(frames) or not isinstance(item, Sequence):
             return frames
         chosen = np.linspace(0, len(frames) - 1, wanted, dtype=int)

@@ -30,7 +30,7 @@ from torch import Tensor
 from transformers import set_seed
 
 from facellava import checkpoint
-from facellava.adapter import NOTE_FILE, adapted_model, weights_digest
+from facellava.adapter import NOTE_FILE, adapted_model, clip_settings, weights_digest
 from facellava.corpus import read_manifest, sha256, validate
 from facellava.errors import BadCheckpoint, BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
@@ -164,6 +164,7 @@ def _loaded(
 def _note(config: RunConfig, base: Path | None) -> dict[str, Any]:
     return {
         "base_sha256": None if base is None else weights_digest(base),
+        "clips": None if base is None else clip_settings(base),
         "corpus_sha256": sha256(config.corpus / "manifest.json")
         if (config.corpus / "manifest.json").is_file()
         else None,
@@ -184,8 +185,12 @@ def _open_folder(config: RunConfig, note: dict[str, Any]) -> None:
         odd = [key for key, value in note["settings"].items() if value != then.get(key)]
         odd += [
             what
-            for what, key in (("base", "base_sha256"), ("corpus", "corpus_sha256"))
-            if note[key] != before[key]
+            for what, key in (
+                ("base", "base_sha256"),
+                ("clip setting of the base", "clips"),
+                ("corpus", "corpus_sha256"),
+            )
+            if note[key] != before.get(key)
         ]
         if odd:
             raise BadCheckpoint(

@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Trainer, get_cosine_schedule_with_warmup
 
+from facellava.checkpoint import set_clips
 from facellava.corpus import read_samples
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import IGNORED_LABEL, FaceLlavaProcessor
@@ -87,6 +88,22 @@ def test_rows_are_of_known_faces_and_learn_every_answer(parts: Parts, mini_corpu
         learned = [token for token in row.text.labels or () if token != IGNORED_LABEL]
         spoken = [answered for _, answered in sample.history] + [sample.answer]
         assert tokenizer.decode(learned) == "".join(f"{answer}</s>" for answer in spoken)
+
+
+@pytest.mark.parametrize(
+    ("settings", "lengths"), [({"merge": 2}, {1, 2, 4}), ({"frames": 8, "pool": 2}, {1, 8})]
+)
+def test_clips_are_as_long_as_the_model_reads_them(
+    parts: Parts, mini_corpus: Path, settings: dict[str, int], lengths: set[int]
+) -> None:
+    model, processor = parts
+    set_clips(model, processor, **settings)
+    samples = list(read_samples(mini_corpus)) * 20
+    encoded = encode_rows(samples, {s.face_id: 0 for s in samples}, processor)
+    assert {row.frames for row in encoded} == lengths
+    for row in encoded:
+        ids = torch.tensor([row.text.input_ids])
+        assert model.frames_in_clips(ids).tolist() == [row.frames > 1] * row.frames
 
 
 @pytest.fixture

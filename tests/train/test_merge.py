@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from facellava import checkpoint
+from facellava.adapter import NOTE_FILE, clip_settings, weights_digest
 from facellava.errors import BadCheckpoint
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.predictor import FaceLlava, embedded_weights
@@ -112,3 +115,17 @@ def test_the_predictor_asks_with_an_adapter(base: Path, adapter: Path, tmp_path:
     assert not torch.allclose(logits(asked), logits(checkpoint.load(base)[0]), atol=1e-2)
     with pytest.raises(BadCheckpoint, match="holds no adapter_model.safetensors"):
         FaceLlava.load(base, tmp_path)
+
+
+def test_an_adapter_for_other_clips_is_refused(base: Path, adapter: Path, tmp_path: Path) -> None:
+    model, processor = checkpoint.load(base)
+    checkpoint.set_clips(model, processor, frames=8, pool=2)
+    short = checkpoint.save(model, processor, tmp_path / "short", dtype=torch.float32)
+    assert weights_digest(short) == weights_digest(base)
+    noted = shutil.copytree(adapter, tmp_path / "adapter")
+    note = {"base_sha256": weights_digest(short), "clips": clip_settings(short)}
+    (noted / NOTE_FILE).write_text(json.dumps(note))
+    with pytest.raises(BadCheckpoint, match="for clips of other tokens"):
+        merge_adapter(base, noted, tmp_path / "out")
+    merged, its_processor = checkpoint.load(merge_adapter(short, noted, tmp_path / "out"))
+    assert (merged.config.clip_pool, its_processor.clip_frames) == (2, 8)
