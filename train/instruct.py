@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -62,7 +62,8 @@ def encode_rows(
     for number, sample in enumerate(tqdm(samples, total=count, unit="sample", desc="tokens")):
         if sample.face_id not in face_index:
             continue
-        kind, frames = "image", 1
+        kind: Literal["image", "video"] = "image"
+        frames = 1
         if number % CLIP_EVERY == 0:
             kind, frames = "video", processor.clip_length(2 + number // CLIP_EVERY % 3)
         messages = face_conversation(kind, sample.question, sample.history, sample.answer)

@@ -26,7 +26,7 @@ from facellava.config import IMAGE_TOKEN, VIDEO_TOKEN, FaceLlavaConfig
 from facellava.conversation import CHAT_TEMPLATE_TOKENS
 from facellava.errors import BadCheckpoint
 from facellava.face_encoder import FaceEncoder
-from train.run_config import Backbone
+from train.base_settings import Backbone
 
 # What transformers raises on a folder that it cannot make sense of.
 UNREADABLE: Final = (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError)

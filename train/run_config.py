@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml  # type: ignore[import-untyped]
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from facellava.errors import BadSettings
-from train.encoder import EncoderSettings
+from train.base_settings import Backbone, Count, ScratchSettings, Strict
 
 Stage = Literal["regions", "instruct"]
 STAGES: tuple[Stage, ...] = ("regions", "instruct")
@@ -33,15 +33,10 @@ PRESETS = Path(str(files("train") / "presets"))
 EMBEDDED = "nano"
 SCRATCH = "scratch"
 
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class StageSettings(_Strict):
+class StageSettings(Strict):
     """How one stage learns.
 
     Attributes:
@@ -72,7 +67,7 @@ class StageSettings(_Strict):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
 
 
-class LoraSettings(_Strict):
+class LoraSettings(Strict):
     """LoRA on the language model.
 
     Attributes:
@@ -88,57 +83,6 @@ class LoraSettings(_Strict):
     targets: Literal["all"] | tuple[str, ...] = "all"
 
 
-class Backbone(_Strict):
-    """The config values of a base that is not at hand, for `estimate`.
-
-    Attributes:
-        vision: a vision encoder's config, with its model_type.
-        text: a causal language model's config, with its model_type.
-        face: further values of FaceLlavaConfig.
-    """
-
-    vision: dict[str, Any]
-    text: dict[str, Any]
-    face: dict[str, Any] = {}
-
-
-class ScratchSettings(_Strict):
-    """A base that is made from the corpus: its encoder is trained, the rest starts at random.
-
-    Attributes:
-        encoder: how the vision encoder is trained, under heads for every label of the faces.
-        teacher: how a larger encoder is trained before, whose heads the encoder learns from too.
-        variants: how often each face's features are stored, in other light and position.
-        width: of the language model.
-        layers: of the language model.
-        heads: of its attention.
-    """
-
-    encoder: EncoderSettings = EncoderSettings()
-    teacher: EncoderSettings | None = None
-    variants: Count = 2
-    width: Count = 256
-    layers: Count = 4
-    heads: Count = 4
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> ScratchSettings:
-        for part, encoder in (("encoder", self.encoder), ("teacher", self.teacher)):
-            if encoder is None:
-                continue
-            for name in ("pictures", "batch", "round_pictures"):
-                if getattr(encoder, name) < 1:
-                    raise ValueError(f"scratch.{part}.{name} must be at least 1")
-            if encoder.seed:
-                raise ValueError(f"a run has one seed: give seed, and no scratch.{part}.seed")
-        if self.width % self.heads or self.width // self.heads % 2:
-            raise ValueError(
-                f"scratch.width is {self.width}; make it an even multiple of scratch.heads "
-                f"({self.heads})"
-            )
-        return self
-
-
 # They speak of LoRA, or of samples read from the corpus at each step.
 NOT_FROM_SCRATCH: Final = (
     "lora_only", "start", "lora", "loss", "gradient_checkpointing", "max_length", "clip_frames",
@@ -147,7 +91,7 @@ NOT_FROM_SCRATCH: Final = (
 )  # fmt: skip
 
 
-class RunConfig(_Strict):
+class RunConfig(Strict):
     """A training run.
 
     Attributes:

@@ -133,10 +133,10 @@ class RunTrainer(StageTrainer):
         batch = self.args.train_batch_size * self.args.world_size
         usable = dataset.usable
         # Rows that are kept as features draw no frames anew.
-        on_epoch = dataset.set_epoch if isinstance(dataset, TrainingRows) else None
-        return ModalityLengthGroups(
-            usable.lengths, usable.frames > 1, batch, self.args.seed, on_epoch
-        )
+        groups = (usable.lengths, usable.frames > 1, batch, self.args.seed)
+        if isinstance(dataset, InstructionRows):
+            return ModalityLengthGroups(*groups)
+        return ModalityLengthGroups(*groups, dataset.set_epoch)
 
     def write_beside(self, folder: Path) -> None:
         if self.weigher is not None:

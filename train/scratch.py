@@ -34,6 +34,7 @@ from facellava.errors import BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord
+from train.base_settings import ScratchSettings
 from train.calibrate import fit_temperatures
 from train.encoder import train_encoder
 from train.face_arrays import FaceArrays, face_arrays
@@ -45,7 +46,7 @@ from train.model_card import write_model_card, write_training_data
 from train.processes import join, what_was_chosen
 from train.region_stage import FaceRows, train_regions
 from train.run_checks import check_free
-from train.run_config import RunConfig, ScratchSettings
+from train.run_config import RunConfig
 from train.run_report import REPORT_FILE, StageReport, write_report
 from train.run_trainer import new_trainer
 from train.stage_trainer import last_whole_checkpoint

@@ -25,8 +25,8 @@ from facellava.cli import training
 from facellava.corpus import read_faces
 from facellava.errors import BadCheckpoint, BadModelInput
 from facellava.predictor import FaceLlava
+from train.base_settings import Backbone
 from train.new_base import make_base
-from train.run_config import Backbone
 
 VISION = {
     "hidden_size": 32,

@@ -1,0 +1,68 @@
+"""What a base is made of: two backbones of given shape, or nothing but a corpus."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from train.encoder import EncoderSettings
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class Strict(BaseModel):
+    """Settings that refuse what they do not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Backbone(Strict):
+    """The config values of a base that is not at hand, for `estimate`.
+
+    Attributes:
+        vision: a vision encoder's config, with its model_type.
+        text: a causal language model's config, with its model_type.
+        face: further values of FaceLlavaConfig.
+    """
+
+    vision: dict[str, Any]
+    text: dict[str, Any]
+    face: dict[str, Any] = {}
+
+
+class ScratchSettings(Strict):
+    """A base that is made from the corpus: its encoder is trained, the rest starts at random.
+
+    Attributes:
+        encoder: how the vision encoder is trained, under heads for every label of the faces.
+        teacher: how a larger encoder is trained before, whose heads the encoder learns from too.
+        variants: how often each face's features are stored, in other light and position.
+        width: of the language model.
+        layers: of the language model.
+        heads: of its attention.
+    """
+
+    encoder: EncoderSettings = EncoderSettings()
+    teacher: EncoderSettings | None = None
+    variants: Count = 2
+    width: Count = 256
+    layers: Count = 4
+    heads: Count = 4
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ScratchSettings:
+        for part, encoder in (("encoder", self.encoder), ("teacher", self.teacher)):
+            if encoder is None:
+                continue
+            for name in ("pictures", "batch", "round_pictures"):
+                if getattr(encoder, name) < 1:
+                    raise ValueError(f"scratch.{part}.{name} must be at least 1")
+            if encoder.seed:
+                raise ValueError(f"a run has one seed: give seed, and no scratch.{part}.seed")
+        if self.width % self.heads or self.width // self.heads % 2:
+            raise ValueError(
+                f"scratch.width is {self.width}; make it an even multiple of scratch.heads "
+                f"({self.heads})"
+            )
+        return self
