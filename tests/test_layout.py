@@ -29,7 +29,7 @@ ANSWERS_IN_A_BLINK = ("facellava", "facellava.environment", "facellava.doctor", 
 
 HEAVY = {"torch", "transformers", "vllm", "gradio", "dlib", "cv2", "scipy", "sklearn"}
 
-README = (ROOT / "README.md").read_text()
+README = "\n".join((ROOT / name).read_text() for name in ("README.md", "train/README.md"))
 SOURCES = sorted(
     path.relative_to(ROOT).as_posix()
     for package in (LIBRARY, *TOOLS)
