@@ -46,6 +46,9 @@ def run(config: ConfigArgument, changes: SetOption = None) -> None:
     Run it again after a stop and it goes on, with the same result. Presets: nano-lora, 0.5b,
     7b-paper, 8b; they need corpus, out and, but for nano-lora, base:
     facellava train run nano-lora --set corpus=corpus --set out=runs/first
+
+    --set quantise=nf4 is QLoRA. On several GPUs: accelerate launch --config_file CONFIG
+    -m facellava train run ..., with ddp, fsdp, zero2 or zero3.yaml of the folder train/accelerate.
     """
     from train.run import train_run
     from train.run_config import load_config
