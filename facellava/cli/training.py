@@ -54,6 +54,9 @@ def run(
     Run it again after a stop and it goes on, with the same result. Presets: nano, which makes the
     embedded model from nothing, nano-lora, 0.5b, 7b-paper, 8b; they need corpus, out and, but for
     the first two, base: facellava train run nano-lora --set corpus=corpus --set out=runs/first
+
+    --set quantise=nf4 is QLoRA. On several GPUs: accelerate launch --config_file CONFIG
+    -m facellava train run ..., with ddp, fsdp, zero2 or zero3.yaml of the folder train/accelerate.
     """
     from train.run import train_run
     from train.run_config import STAGES, load_config
