@@ -65,10 +65,11 @@ def encode_rows(
     for number, sample in enumerate(tqdm(samples, total=count, unit="sample", desc="tokens")):
         if sample.face_id not in face_index:
             continue
-        kind, frames = "image", 1
-        if number % CLIP_EVERY == 0:
-            kind, frames = "video", processor.clip_length(2 + number // CLIP_EVERY % 3)
-        messages = face_conversation(kind, sample.question, sample.history, sample.answer)
+        in_clip = number % CLIP_EVERY == 0
+        frames = processor.clip_length(2 + number // CLIP_EVERY % 3) if in_clip else 1
+        messages = face_conversation(
+            "video" if in_clip else "image", sample.question, sample.history, sample.answer
+        )
         text = processor.encode_text(messages, [frames], training=True)
         rows.append(Row(face_index[sample.face_id], text, frames))
     return rows
