@@ -2,11 +2,11 @@
 
     python -m benchmarks.expression_ramps rendered --pack data/ict_facekit --out ramps.npz
     python -m benchmarks.expression_ramps photos --corpus corpus --out photos.npz
-    python -m benchmarks.clip_tokens ramps.npz
-    python -m benchmarks.clip_tokens photos.npz --way full-8 --way pool2-8
+    python -m benchmarks.clip_tokens ramps.npz --out clips
+    python -m benchmarks.clip_tokens photos.npz --out clips --way full-8 --way pool2-8
 
 A ramp becomes clips of LONGEST frames in which the expression rises, stays and falls again, in a
-glimpse or over most of the clip; a way sees so many of these frames, spread evenly. The embedded
+glimpse or over most of the clip; a way sees so many of these frames, spread evenly. The
 model is then tuned for each way (all but its vision tower) to name the expression, with the same
 clips in the same order. One JSON line a way: accuracy on people who were not trained on, and what
 it loses to the first way, with 95% intervals by bootstrap over these people.
@@ -18,7 +18,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import numpy as np
 import torch
@@ -37,7 +37,6 @@ from facellava.face_encoder import FaceEncoder
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.predictor import embedded_weights
 from facellava.processor import FaceLlavaProcessor
-from facellava.region_attention import check_landmarks, region_distances
 from facellava.tasks import TASKS
 from facellava.tasks.expression import BASIC
 from train.face_batches import to_pixel_values
@@ -58,7 +57,6 @@ class Way:
     frames: int
     pool: int = 1
     merge: int = 1
-    near: bool = False
 
     def tokens(self, config: FaceLlavaConfig) -> int:
         """Visual tokens of a clip."""
@@ -69,32 +67,11 @@ WAYS: Final = {
     "full-8": Way(8),
     "pool2-8": Way(8, pool=2),
     "pool3-8": Way(8, pool=3),
-    "merge4-8": Way(8, merge=4),
-    "near-8": Way(8, pool=2, near=True),
     "pool2-merge2-8": Way(8, pool=2, merge=2),
     "pool2-32": Way(32, pool=2),
     "pool2-merge2-64": Way(64, pool=2, merge=2),
     "pool2-merge8-64": Way(64, pool=2, merge=8),
 }
-
-
-class NearRegions(FaceEncoder):
-    """A rival: the patches nearest to brows, eyes, nose and mouth as they are, the rest as one."""
-
-    def forward(self, image_features: Tensor, landmarks: Tensor | None) -> Any:
-        self.landmarks = check_landmarks(landmarks, len(image_features))
-        return super().forward(image_features, landmarks)
-
-    def shorten(self, tokens: Tensor) -> Tensor:
-        """(F, N, D) to as many tokens as pooling leaves, kept ones in their order."""
-        kept = self.config.tokens_per_clip_frame - 1
-        height, width = self.config.image_grid
-        inner = region_distances(self.landmarks, (height, width))[..., 1:].amin(dim=-1)
-        order = inner.argsort(dim=-1)
-        near = order[:, :kept].sort(dim=-1).values
-        chosen = tokens.gather(1, near[..., None].expand(-1, -1, tokens.shape[2]))
-        rest = tokens.gather(1, order[:, kept:, None].expand(-1, -1, tokens.shape[2]))
-        return torch.cat([chosen, rest.mean(dim=1, keepdim=True)], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,8 +183,6 @@ def tuned(
     torch.manual_seed(seed)
     model, processor = load(base, device=device)
     set_clips(model, processor, frames=way.frames, pool=way.pool, merge=way.merge)
-    if way.near:
-        model.face_encoder.__class__ = NearRegions
     model.train()
     model.face_encoder.vision_tower.requires_grad_(False)
     learned = [each for each in model.parameters() if each.requires_grad]
