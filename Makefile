@@ -39,7 +39,7 @@ lint: setup
 corpus: setup
 	$(BIN)/facellava build run celeba=$(DATA)/celeba10k real_fake_faces=$(DATA)/real_fake_faces \
 	  fer2013=$(DATA)/fer2013 utkface=$(DATA)/utkface ict_facekit=$(DATA)/ict_facekit \
-	  --limit $(LIMIT) --executor $(EXECUTOR) --out $(CORPUS)
+	  --least-label 1 --limit $(LIMIT) --executor $(EXECUTOR) --out $(CORPUS)
 
 nano: setup
 	$(BIN)/facellava train run nano --set corpus=$(CORPUS) --set out=runs/nano

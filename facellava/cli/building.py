@@ -55,6 +55,15 @@ def build_run(
         Literal["measured", "none"],
         typer.Option(help="Who writes; with none, `build annotate` has an endpoint write later."),
     ] = "measured",
+    least_label: Annotated[
+        int,
+        typer.Option(
+            help="Lowest rating of a label (1 to 10) with which a sample is kept; 1 keeps labels "
+            "that voters denied.",
+            min=1,
+            max=10,
+        ),
+    ] = 3,
     workers: Annotated[int, typer.Option(help="Processes; 0 for one a core.", min=0)] = 0,
     executor: Annotated[
         Literal["local", "ray"], typer.Option(help="Processes of this machine, or Ray Data.")
@@ -68,6 +77,7 @@ def build_run(
     """
     from data_builders.build import BuildOptions, build
     from data_builders.media import Look
+    from data_builders.rate import Threshold
 
     entries = _entries(source, root)
     _check_sources(entries, fold)
@@ -78,6 +88,7 @@ def build_run(
             seed=seed,
             limit=limit or None,
             fold=fold,
+            threshold=Threshold(label=least_label),
             look=Look(frames, sampling),
             measured=annotator == "measured",
         ),

@@ -13,6 +13,7 @@ import pytest
 from data_builders.build import BuildOptions, build
 from data_builders.finished import card
 from data_builders.mixture import MixtureEntry
+from data_builders.rate import Threshold
 from data_builders.report import summary
 from facellava.corpus import read_faces, read_manifest, read_samples, shards, validate
 from facellava.errors import BadCorpus, BadSample
@@ -219,6 +220,16 @@ def test_the_report_shows_counts_ratings_and_drops(corpus):
 def test_limit_counts_faces_of_each_split(raw, tmp_path):
     manifest = build(raw[1:], tmp_path / "c", BuildOptions(limit=1, self_blends=()), workers=1)
     assert set(manifest["counts"]["faces"]["real_fake_faces"].values()) == {1}
+
+
+def test_the_lowest_rating_of_a_label_is_a_choice(raw, tmp_path):
+    kept = {}
+    for label in (1, 9):
+        options = BuildOptions(limit=1, self_blends=(), threshold=Threshold(label=label))
+        build(raw[1:], tmp_path / str(label), options, workers=1)
+        kept[label] = [s.sample_id for s in read_samples(tmp_path / str(label))]
+    # A label given by hand is rated 8: only refusals are left.
+    assert set(kept[9]) < set(kept[1])
 
 
 def test_bad_arguments_leave_nothing_behind(raw, tmp_path):

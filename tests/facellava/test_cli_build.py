@@ -13,6 +13,7 @@ from tests.facellava.command_line import Facellava
         (["imdb", "--root", "."], "There is no source 'imdb'"),
         (["agedb=.", "agedb=."], "'agedb' is given twice"),
         (["agedb=.", "--limit", "-1"], "Invalid value for '--limit'"),
+        (["agedb=.", "--least-label", "0"], "Invalid value for '--least-label'"),
         (["agedb=.", "--workers", "-1"], "Invalid value for '--workers'"),
         (["agedb=.", "--frames", "0"], "Invalid value for '--frames'"),
         (["agedb=.", "--fold", "0"], "Invalid value for '--fold'"),
