@@ -66,7 +66,8 @@ def check_belongs(base: Path, adapter: Path) -> set[str]:
                 f"{adapter} was trained on other weights than those in {base}; give the base that "
                 "its adapter_config.json names."
             )
-        if trained_on.get("clips") != clip_settings(base):
+        # Adapters from before clips could be shortened say nothing of them.
+        if trained_on.get("clips", clip_settings(base)) != clip_settings(base):
             raise BadCheckpoint(
                 f"{adapter} was trained for clips of other tokens than {base} reads (clip_frames, "
                 "clip_pool or clip_merge of its config); give the base that it was trained on."

@@ -129,3 +129,6 @@ def test_an_adapter_for_other_clips_is_refused(base: Path, adapter: Path, tmp_pa
         merge_adapter(base, noted, tmp_path / "out")
     merged, its_processor = checkpoint.load(merge_adapter(short, noted, tmp_path / "out"))
     assert (merged.config.clip_pool, its_processor.clip_frames) == (2, 8)
+    # One that was trained before clips could be shortened goes with both.
+    (noted / NOTE_FILE).write_text(json.dumps({"base_sha256": weights_digest(base)}))
+    assert merge_adapter(base, noted, tmp_path / "old") == tmp_path / "old"
