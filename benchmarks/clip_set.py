@@ -34,9 +34,9 @@ import typer
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.posed_expressions import apex_weights
 from data_builders.rendered.looks import draw_person, draw_shot
 from data_builders.rendered.morphable import load_model
-from data_builders.rendered.units import OTHER_SHAPES, unit_weights
 from data_builders.sources.ict_facekit import require_renderer
 from facellava.corpus import read_faces
 from facellava.faces import canonical_face
@@ -56,22 +56,11 @@ PICTURE: Final = 88  # pixels rendered; the crop takes about 48 of them
 CLIPS_A_PERSON: Final = 2
 FEW_VOTES: Final = 0.6
 
-# EMFACS's prototypes; what may be missing stands behind. AU5 and AU20 are shapes without a unit.
-PROTOTYPES: Final[dict[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
-    "neutral": ((), ()),
-    "happiness": (("AU12",), ("AU6", "AU25")),
-    "sadness": (("AU1", "AU15"), ("AU4", "AU17")),
-    "surprise": (("AU1", "AU2", "AU26"), ("eyeWide", "AU25")),
-    "fear": (("AU1", "AU2", "AU4"), ("eyeWide", "mouthStretch", "AU25")),
-    "anger": (("AU4", "AU24"), ("AU7", "AU17")),
-    "disgust": (("AU9",), ("AU10", "AU17")),
-}
 # Roughly the shares in FER2013 and Aff-Wild2: much happiness, little fear and disgust.
 SHARES: Final = {
     "neutral": 0.16, "happiness": 0.32, "sadness": 0.16, "surprise": 0.14,
     "fear": 0.06, "anger": 0.10, "disgust": 0.06,
 }  # fmt: skip
-STRAY: Final = ("AU14", "AU7", "AU17", "AU1", "AU25")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 
@@ -95,23 +84,6 @@ def envelope(rng: np.random.Generator) -> NDArray[np.float64]:
     share = np.clip(ramps, 0, 1)
     eased: NDArray[np.float64] = share * share * (3 - 2 * share)
     return eased
-
-
-def apex_weights(name: str, rng: np.random.Generator) -> dict[str, float]:
-    """Shape weights of an expression at its apex, with a motion now and then that is not its."""
-    always, sometimes = PROTOTYPES[name]
-    units = [*always, *(unit for unit in sometimes if rng.random() < 0.6)]
-    if rng.random() < 0.3:
-        units.append(str(rng.choice(STRAY)))
-    weights: dict[str, float] = {}
-    for unit in dict.fromkeys(units):
-        strength = float(rng.uniform(1.6, 4.2))
-        if unit in OTHER_SHAPES:
-            names = (f"{unit}_R", f"{unit}_L") if OTHER_SHAPES[unit] else (unit,)
-            weights |= dict.fromkeys(names, strength / 5)
-        else:
-            weights |= unit_weights(unit, strength, strength * float(rng.uniform(0.8, 1)))
-    return weights
 
 
 def rendered_clip(studio: Studio, number: int, name: str, test: bool) -> Clip:
