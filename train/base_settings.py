@@ -41,6 +41,8 @@ class ScratchSettings(Strict):
         width: of the language model.
         layers: of the language model.
         heads: of its attention.
+        swapped: share of stage 2's samples that are shown with another face and teach no more than
+            which task a question belongs to (see InstructionRows).
     """
 
     encoder: EncoderSettings = EncoderSettings()
@@ -49,6 +51,7 @@ class ScratchSettings(Strict):
     width: Count = 256
     layers: Count = 4
     heads: Count = 4
+    swapped: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode="after")
     def _fits_together(self) -> ScratchSettings:

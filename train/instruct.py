@@ -7,7 +7,7 @@ around them, and a year's target is spread over its neighbours, since no face sh
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -41,11 +41,13 @@ class Row:
         face: index into the feature cache.
         text: token ids and labels.
         frames: 1 for a photo; more where the face is shown as a clip.
+        naming: the places in the text where the last answer names its task.
     """
 
     face: int
     text: EncodedText
     frames: int = 1
+    naming: range = range(0)
 
 
 def encode_rows(
@@ -68,16 +70,32 @@ def encode_rows(
             kind, frames = "video", processor.clip_length(2 + number // CLIP_EVERY % 3)
         messages = face_conversation(kind, sample.question, sample.history, sample.answer)
         text = processor.encode_text(messages, [frames], training=True)
-        rows.append(Row(face_index[sample.face_id], text, frames))
+        naming = naming_places(sample.answer, text, processor.tokenizer)
+        rows.append(Row(face_index[sample.face_id], text, frames, naming))
     return rows
+
+
+def naming_places(answer: str, text: EncodedText, tokenizer: PreTrainedTokenizerBase) -> range:
+    """Where the text's last answer names its task: "Age:", or in JSON all before the label."""
+    mark = '"label":' if answer.startswith("{") else ":"
+    name = answer[: answer.index(mark) + len(mark)]
+    labels = text.labels or ()
+    start = len(labels)
+    while start and labels[start - 1] != IGNORED_LABEL:
+        start -= 1
+    return range(start, start + len(tokenizer.encode(name, add_special_tokens=False)))
 
 
 class InstructionRows(Dataset[dict[str, Any]]):
     """Rows with their face's features, in a random variant each time.
 
+    A dataset has one kind of label, so its look gives the task away, and the question need not be
+    read. Some rows are therefore shown with any other face, and then teach the task's name alone.
+
     Args:
         rows: the samples.
         cache: features of their faces.
+        swapped: share of the rows that are shown with another face.
         units: (N, U) of `FaceArrays.units`: an answer that names the active units of a face says
             nothing about those that nobody coded, so these are no wrong choice there.
 
@@ -85,8 +103,14 @@ class InstructionRows(Dataset[dict[str, Any]]):
         usable: what grouping needs of the rows; all of them can be used.
     """
 
-    def __init__(self, rows: Sequence[Row], cache: FeatureCache, units: NDArray[np.int8]) -> None:
-        self.rows, self.cache = rows, cache
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        cache: FeatureCache,
+        units: NDArray[np.int8],
+        swapped: float = 0.0,
+    ) -> None:
+        self.rows, self.cache, self.swapped = rows, cache, swapped
         # Where none is coded, the answer's units were measured, and all of them were.
         self.uncoded = (units == ABSENT) & (units != ABSENT).any(axis=1, keepdims=True)
         self.usable = Usable(
@@ -102,6 +126,12 @@ class InstructionRows(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.rows[index]
+        if self.swapped and torch.rand(()) < self.swapped:
+            row = replace(
+                row,
+                face=int(torch.randint(len(self.cache), ())),
+                text=_learning_only(row.text, row.naming),
+            )
         variants = torch.randint(self.cache.variants, (row.frames,)).numpy()
         features = np.asarray(self.cache.features[variants, row.face], np.float32)
         return {
@@ -110,6 +140,13 @@ class InstructionRows(Dataset[dict[str, Any]]):
             "image_features": torch.from_numpy(features),
             "landmarks": torch.from_numpy(self.cache.landmarks[variants, row.face]),
         }
+
+
+def _learning_only(text: EncodedText, places: range) -> EncodedText:
+    labels = [IGNORED_LABEL] * len(text.input_ids)
+    for place in places:
+        labels[place] = text.input_ids[place]
+    return EncodedText(text.input_ids, labels)
 
 
 @dataclass(frozen=True)

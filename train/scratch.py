@@ -118,7 +118,7 @@ def train_from_scratch(config: RunConfig, show: ShowTable) -> Path:
         model.face_encoder, train.arrays, out / "train_features", variants=scratch.variants
     )
     _teach_regions(config, model, train, features, aside, show)
-    rows = _teach_answers(config, parts, train, features, show)
+    rows = _teach_answers(config, scratch, parts, train, features, show)
     model.config.calibration = fit_temperatures(model, processor, list(aside.records()))
     checkpoint.save(model.to("cpu"), processor, result, dtype=torch.float16)
     write_model_card(result, out.name, read_manifest(config.corpus))
@@ -257,7 +257,12 @@ def _teach_regions(
 
 
 def _teach_answers(
-    config: RunConfig, parts: Parts, train: _Faces, features: FeatureCache, show: ShowTable
+    config: RunConfig,
+    scratch: ScratchSettings,
+    parts: Parts,
+    train: _Faces,
+    features: FeatureCache,
+    show: ShowTable,
 ) -> InstructionRows:
     model, processor = parts
     folder = config.out / "instruct"
@@ -268,6 +273,7 @@ def _teach_answers(
         encode_rows(read_samples(config.corpus, "train"), index, processor),
         features,
         train.arrays.units,
+        scratch.swapped,
     )
     trainer = new_trainer(
         model,

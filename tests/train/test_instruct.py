@@ -197,6 +197,26 @@ def test_only_faces_with_coded_units_have_unknown_ones() -> None:
     assert uncoded.sum(axis=1).tolist() == [0, len(UNITS) - 2, 0]
 
 
+def test_a_row_with_another_face_teaches_the_name_of_its_task_alone(
+    parts: Parts, mini_corpus: Path, rows: InstructionRows
+) -> None:
+    tokenizer = parts[1].tokenizer
+    swapped = InstructionRows(rows.rows, rows.cache, np.full((6, len(UNITS)), -1, np.int8), 1.0)
+    known = {f"mini-{number}" for number in range(6)}
+    samples = [s for s in read_samples(mini_corpus) if s.task != "attributes"]
+    samples = [s for s in samples if s.face_id in known]
+    torch.manual_seed(0)
+    for number, (row, sample) in enumerate(zip(rows.rows, samples, strict=True)):
+        shown = swapped[number]["text"]
+        assert shown.input_ids == row.text.input_ids
+        taught = tokenizer.decode([token for token in shown.labels if token != IGNORED_LABEL])
+        assert sample.answer.startswith(taught)
+        assert taught.lower().removeprefix('{"task":"').startswith(sample.task[:3])
+        assert taught.rstrip('"').endswith(":")
+    alone = InstructionRows(rows.rows, rows.cache, np.full((6, len(UNITS)), -1, np.int8), 0.0)
+    assert alone[0]["text"] == rows.rows[0].text
+
+
 def test_what_grouping_needs_of_the_rows(rows: InstructionRows, parts: Parts) -> None:
     usable = rows.usable
     assert usable.rows.tolist() == list(range(len(rows)))
