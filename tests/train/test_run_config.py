@@ -13,9 +13,9 @@ HERE = ["base=b", "corpus=c", "out=o"]
 
 
 def test_presets_are_whole_but_for_the_users_folders() -> None:
-    assert preset_names() == ["0.5b", "7b-paper", "8b", "nano", "nano-lora"]
+    assert preset_names() == ["0.5b", "7b-paper", "8b", "nano", "nano-fast", "nano-lora"]
     for name in preset_names():
-        folders = HERE if name != "nano" else HERE[1:]
+        folders = HERE[1:] if name in {"nano", "nano-fast"} else HERE
         assert load_config(name, folders).out == Path("o")
     with pytest.raises(BadSettings, match="'nano-lora' says no corpus; add it, or give --set"):
         load_config("nano-lora")
