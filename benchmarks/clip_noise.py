@@ -39,7 +39,7 @@ from facellava.whole_files import write_text
 from train.augment import PADDING
 from train.clip_frames import FrameAugment, draw_patch, draw_places
 from train.clip_weights import RunningMean, class_weights, noise_weights
-from train.encoder import best_device
+from train.device import training_device
 
 LEARNING_RATE: Final = 2e-3
 BATCH: Final = 32  # clips
@@ -173,7 +173,7 @@ def batches(
 def train_unit(unit: Unit) -> dict[str, Any]:
     """Train and test one network."""
     torch.set_num_threads(1)
-    device = best_device()
+    device = training_device()
     with np.load(unit.clips) as stored:
         classes = stored["classes"].tolist()
         test = stored["test"]

@@ -39,7 +39,7 @@ from facellava.predictor import embedded_weights
 from facellava.processor import FaceLlavaProcessor
 from facellava.tasks import TASKS
 from facellava.tasks.expression import BASIC
-from train.encoder import best_device
+from train.device import training_device
 from train.face_batches import to_pixel_values
 
 LONGEST: Final = 64
@@ -252,7 +252,7 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each way.")] = 1,
 ) -> None:
     """Tune the model for each way, print what it gets right; goes on after a stop."""
-    device = best_device()
+    device = training_device()
     base = base or embedded_weights()
     for file in files:
         encoder = load(base, device=device)[0].face_encoder

@@ -25,6 +25,7 @@ from transformers import AutoModel, ResNetConfig
 
 from facellava.errors import BadCheckpoint
 from train.augment import to_pictures
+from train.device import training_device
 from train.face_arrays import FaceArrays
 from train.face_batches import BatchSettings, FaceBatches, to_pixel_values
 from train.heads import FaceHeads, distillation, figures, losses
@@ -79,11 +80,6 @@ class SupervisedEncoder(nn.Module):
         return outputs
 
 
-def best_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
 @torch.inference_mode()
 def evaluate(model: nn.Module, arrays: FaceArrays, batch: int = 256) -> dict[str, float]:
     """The averaged model's figures on faces set aside."""
@@ -134,7 +130,7 @@ def train_encoder(
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
-    device = best_device()
+    device = training_device()
     config = encoder_config(settings.widths, settings.depths)
     model = SupervisedEncoder(config, train.measured.shape[1]).to(device)
     # The signature of Module.to in torch's type hints lacks memory_format.

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from facellava.errors import BadSettings
 from facellava.metrics import demographic_parity, equal_opportunity, equalized_odds, uar, war
 from facellava.whole_files import write_text
-from train.encoder import best_device
+from train.device import training_device
 from train.fairness_report import GridPoint, TaskUnits, write_report
 from train.fairness_split import Part, Split
 from train.fairness_training import DevicePart, TrainingSettings, answers, train_network
@@ -82,7 +82,7 @@ def run_study(split: Split, out: Path, settings: StudySettings) -> dict[str, Any
     """
     out.mkdir(parents=True, exist_ok=True)
     _claim(out, {"faces": split.sha256, **asdict(settings)})
-    device = best_device()
+    device = training_device()
     a_task = sum(len(RATES[name]) + settings.seeds for name in settings.optimisers)
     with tqdm(total=a_task * len(split.parts), unit="training") as bar:
         tasks = [

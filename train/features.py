@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from facellava.face_encoder import FaceEncoder
 from train.augment import recolour, shift, to_pictures
-from train.encoder import best_device
+from train.device import training_device
 from train.face_arrays import FaceArrays
 from train.face_batches import to_pixel_values
 
@@ -52,7 +52,7 @@ def cache_features(
 ) -> FeatureCache:
     """Features of the faces, read from `folder` where they were made before."""
     if not folder.exists():
-        device = best_device()
+        device = training_device()
         face_encoder.eval().to(device)
         config = face_encoder.config
         blank = torch.zeros(1, 3, *config.image_size, device=device)

@@ -18,6 +18,7 @@ from transformers import Trainer
 from transformers.utils import is_flash_attn_2_available
 
 from facellava.model import FaceLlavaForConditionalGeneration
+from train.device import training_device
 from train.run_config import RunConfig
 
 # The first process may read a whole corpus while the others wait.
@@ -37,13 +38,6 @@ def sharding() -> str | None:
         if os.environ.get(f"ACCELERATE_USE_{name.upper()}", "false").lower() == "true":
             return name
     return None
-
-
-def training_device() -> torch.device:
-    """Where this process trains."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-    return torch.device("cpu")
 
 
 def attention_for(dtype: torch.dtype) -> str | None:

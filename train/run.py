@@ -38,6 +38,7 @@ from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord
 from train.clip_choices import ClipChoices, label_weights
 from train.dataset import Collator, CorpusTables, Reader, TrainingRows, Usable, scan
+from train.device import training_device
 from train.held_out import HeldOutAnswers, choose, set_aside
 from train.model_card import write_model_card, write_training_data
 from train.packed_attention import attend_by_sample
@@ -46,7 +47,6 @@ from train.processes import (
     attention_for,
     join,
     sharding,
-    training_device,
     what_was_chosen,
     whole_state,
 )

@@ -17,7 +17,8 @@ from facellava.adapter import check_belongs
 from facellava.errors import BadSettings, MissingBackend
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.predictor import embedded_weights
-from train.processes import sharding, training_device
+from train.device import training_device
+from train.processes import sharding
 from train.quantise import check_nf4
 from train.run_config import EMBEDDED, RunConfig, Stage
 from train.trainable import learns, lora_layers, own_parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,15 @@ MINI = (
     "instruct.epochs=2",
     "instruct.batch=64",
 )
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """So small a model gains nothing from several, and sums are always in the same order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

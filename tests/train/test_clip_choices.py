@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,16 +28,9 @@ from train.run_config import RunConfig
 from train.run_report import StageReport
 from train.run_trainer import RunTrainer
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums are always in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

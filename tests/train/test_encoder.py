@@ -27,18 +27,11 @@ from train.face_arrays import FaceArrays
 from train.face_batches import FaceBatches
 from train.heads import losses
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SETTINGS = EncoderSettings(
     pictures=32, batch=8, round_pictures=8, widths=(8, 16, 24), depths=(1, 1, 1), mixup=0.5
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums in the same order every time."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_encoder_gives_36_tokens_of_its_width() -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +34,11 @@ from train.run_report import StageReport
 from train.run_trainer import RunTrainer
 from train.stage_trainer import last_whole_checkpoint
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
 QUICK = {"max_steps": 4, "batch": 4, "learning_rate": 3e-3, "warmup": 0.0}
 CommonSettings = Callable[..., RunConfig]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """So small a model gains nothing from several, and sums are always in the same order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

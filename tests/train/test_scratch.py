@@ -11,12 +11,13 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from facellava.cli import training
-from facellava.corpus import read_faces, read_manifest, sha256
+from facellava.corpus import read_faces, read_manifest, read_samples, sha256
 from facellava.errors import BadCheckpoint, BadSettings
 from facellava.predictor import FaceLlava
 from train import run_checks
 from train.run import train_run
-from train.run_config import RunConfig
+from train.run_config import RunConfig, load_config
+from train.run_report import StageReport
 
 
 def test_a_stopped_run_goes_on_where_it_was(resumed_run: RunConfig) -> None:
@@ -68,6 +69,31 @@ def test_the_report_tells_what_learned_and_how_well(resumed_run: RunConfig) -> N
     assert 0 <= regions["held_out"]["eval_expression_WAR"] <= 1
     assert instruct["history"][-1]["step"] == -(-report["samples"]["used"] // 64) * 2
     assert report["samples"]["skipped"] == []
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_every_stage_of_the_fast_mode_learns(mini_corpus: Path, tmp_path: Path) -> None:
+    """What `make nano FAST=1` runs, on the miniature: all of its losses fall."""
+    out = tmp_path / "out"
+    few = ["pictures=960", "round_pictures=96", "batch=16"]
+    settings = [f"scratch.encoder.{setting}" for setting in few]
+    settings += ["regions.batch=8", "regions.epochs=12", "instruct.epochs=24"]
+    folder = train_run(
+        load_config("nano-fast", [f"corpus={mini_corpus}", f"out={out}", *settings, "log_steps=1"])
+    )
+    rounds = [json.loads(line) for line in (out / "encoder_run" / "log.jsonl").open()]
+    assert rounds[-1]["loss"] < 0.9 * rounds[0]["loss"]
+    for stage, share in (("regions", 0.8), ("instruct", 0.4)):
+        history = StageReport.read(out / stage, stage).history
+        losses = [entry["loss"] for entry in history if "loss" in entry]
+        few = len(losses) // 10
+        assert sum(losses[-few:]) < share * sum(losses[:few]), stage
+    model = FaceLlava.load(folder)
+    faces = {record.face_id: record.faces()[0] for record in read_faces(mini_corpus)}
+    samples = [sample for sample in read_samples(mini_corpus) if not sample.history][:24]
+    answers = model.ask_many([faces[s.face_id] for s in samples], [s.question for s in samples])
+    named = [answer.task == s.task for answer, s in zip(answers, samples, strict=True)]
+    assert sum(named) >= 0.5 * len(named)
 
 
 def test_a_finished_run_is_not_done_again(resumed_run: RunConfig, mini_corpus: Path) -> None:
