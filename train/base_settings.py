@@ -43,6 +43,8 @@ class ScratchSettings(Strict):
         heads: of its attention.
         swapped: share of stage 2's samples that are shown with another face and teach no more than
             which task a question belongs to (see InstructionRows).
+        switches: so many conversations that turn from one task to another are added, as a share of
+            stage 2's samples (see switching_rows).
     """
 
     encoder: EncoderSettings = EncoderSettings()
@@ -52,6 +54,7 @@ class ScratchSettings(Strict):
     layers: Count = 4
     heads: Count = 4
     swapped: Annotated[float, Field(ge=0, le=1)] = 0.0
+    switches: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode="after")
     def _fits_together(self) -> ScratchSettings:

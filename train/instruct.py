@@ -6,6 +6,7 @@ around them, and a year's target is spread over its neighbours, since no face sh
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -72,6 +73,35 @@ def encode_rows(
         text = processor.encode_text(messages, [frames], training=True)
         naming = naming_places(sample.answer, text, processor.tokenizer)
         rows.append(Row(face_index[sample.face_id], text, frames, naming))
+    return rows
+
+
+def switching_rows(
+    samples: Sequence[Sample],
+    face_index: dict[str, int],
+    processor: FaceLlavaProcessor,
+    count: int,
+    seed: int = 0,
+) -> list[Row]:
+    """Conversations that turn to another task, made of two samples; none of samples of one task.
+
+    The faces of a dataset have labels of one kind, so that no corpus asks for the age behind an
+    expression. The two samples are of two faces: what is taught is the second task's name alone.
+    """
+    known = [sample for sample in samples if sample.face_id in face_index and not sample.history]
+    if len({sample.task for sample in known}) < 2:
+        return []
+    draw = random.Random(seed)
+    rows: list[Row] = []
+    while len(rows) < count:
+        first, then = draw.sample(known, 2)
+        if first.task == then.task:
+            continue
+        turns = [(first.question, first.answer)]
+        messages = face_conversation("image", then.question, turns, then.answer)
+        text = processor.encode_text(messages, [1], training=True)
+        naming = naming_places(then.answer, text, processor.tokenizer)
+        rows.append(Row(face_index[first.face_id], _learning_only(text, naming), naming=naming))
     return rows
 
 

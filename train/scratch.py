@@ -41,7 +41,7 @@ from train.face_arrays import FaceArrays, face_arrays
 from train.features import FeatureCache, cache_features
 from train.heads import measured_scale
 from train.held_out import set_aside
-from train.instruct import CachedCollator, InstructionRows, encode_rows
+from train.instruct import CachedCollator, InstructionRows, encode_rows, switching_rows
 from train.model_card import write_model_card, write_training_data
 from train.processes import join, what_was_chosen
 from train.region_stage import FaceRows, train_regions
@@ -269,12 +269,11 @@ def _teach_answers(
     table = trainable_table(make_trainable(model, config, "instruct"))
     show("instruct", table)
     index = {face_id: number for number, face_id in enumerate(train.ids)}
-    rows = InstructionRows(
-        encode_rows(read_samples(config.corpus, "train"), index, processor),
-        features,
-        train.arrays.units,
-        scratch.swapped,
-    )
+    samples = list(read_samples(config.corpus, "train"))
+    encoded = encode_rows(samples, index, processor)
+    count = round(scratch.switches * len(encoded))
+    encoded += switching_rows(samples, index, processor, count, config.seed)
+    rows = InstructionRows(encoded, features, train.arrays.units, scratch.swapped)
     trainer = new_trainer(
         model,
         model,

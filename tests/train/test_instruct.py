@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from train.instruct import (
     InstructionRows,
     VerdictLoss,
     encode_rows,
+    switching_rows,
 )
 from train.run_config import load_config
 from train.run_trainer import new_trainer
@@ -215,6 +217,27 @@ def test_a_row_with_another_face_teaches_the_name_of_its_task_alone(
         assert taught.rstrip('"').endswith(":")
     alone = InstructionRows(rows.rows, rows.cache, np.full((6, len(UNITS)), -1, np.int8), 0.0)
     assert alone[0]["text"] == rows.rows[0].text
+
+
+def test_conversations_that_turn_to_another_task_teach_its_name(
+    parts: Parts, mini_corpus: Path
+) -> None:
+    processor = parts[1]
+    samples = [s for s in read_samples(mini_corpus) if s.task in {"age", "expression"}]
+    index = {sample.face_id: number for number, sample in enumerate(samples)}
+    turned = switching_rows(samples, index, processor, 5)
+    assert len(turned) == 5
+    for row in turned:
+        text = processor.tokenizer.decode(row.text.input_ids)
+        [before] = set(re.findall(r"(Age|Expression): ", text.split("<|user|>")[1])) or {"JSON"}
+        kept = [token for token in row.text.labels or () if token != IGNORED_LABEL]
+        taught = processor.tokenizer.decode(kept)
+        assert taught.rstrip('"').endswith(":")
+        assert not taught.startswith(before)
+        assert text.count("<|user|>") == 2
+    assert turned == switching_rows(samples, index, processor, 5)
+    ages = [sample for sample in samples if sample.task == "age"]
+    assert switching_rows(ages, index, processor, 5) == []
 
 
 def test_what_grouping_needs_of_the_rows(rows: InstructionRows, parts: Parts) -> None:
