@@ -88,11 +88,11 @@ def compare_forms(
         count_tokens: of a text, by the model's tokenizer.
 
     Returns:
-        "n" answers; each a share with its 95% interval: "json_read" (it is whole JSON of the task,
-        in the form of its schema), "prose_read", "same" (verdicts; lists as a whole), of ages
-        "within_one" year, of lists "same_entries", and "json_cut" and "prose_cut", the answers as
-        long as an answer may be; then "unread", why JSON could not be read, with counts; and
-        "differing", the first answers that disagree.
+        "n" answers; each a share with its 95% interval: "json_read" (whole JSON of the task, which
+        `facellava.tasks.parse_json` accepts), "prose_read", "same" (verdicts; lists as a whole), of
+        ages "within_one" year, of lists "same_entries", and "json_cut" and "prose_cut", the answers
+        as long as an answer may be; "unread", why JSON could not be read, with counts; "differing",
+        the first answers that disagree.
     """
     verdicts, unread = _verdicts(protocol, items, in_json)
     said = [None if verdict is None else protocol.given(verdict.label) for verdict in verdicts]
