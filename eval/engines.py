@@ -99,7 +99,7 @@ class ModelEngine:
     def ask(self, records: Sequence[FaceRecord], question: str) -> list[Reply]:
         """See :class:`Engine`."""
         answers = self.model.ask_many(
-            [_item(record) for record in records],
+            [face_item(record) for record in records],
             [question] * len(records),
             label_only=self.label_only,
         )
@@ -129,7 +129,7 @@ class ServedEngine:
 
     def ask(self, records: Sequence[FaceRecord], question: str) -> list[Reply]:
         """See :class:`Engine`."""
-        items = [_item(record) for record in records]
+        items = [face_item(record) for record in records]
         answers = self.served.ask_many(items, [question] * len(records))
         return [_reply(record, answer) for record, answer in zip(records, answers, strict=True)]
 
@@ -263,7 +263,8 @@ def weights_sha256(folder: Path) -> str:
     return hashlib.sha256("".join(sha256(path) for path in files).encode()).hexdigest()
 
 
-def _item(record: FaceRecord) -> Face | list[Face]:
+def face_item(record: FaceRecord) -> Face | list[Face]:
+    """The face, or the frames of the clip, as the predictor takes them."""
     faces = record.faces()
     return faces[0] if record.media == "image" else faces
 

@@ -1,19 +1,13 @@
-"""The report of a run as one page: figures with their baselines, pictures, mistakes to look at.
-
-One HTML file that needs no network and no script: pictures are data URLs, and a content policy in
-its head forbids all else. Answers and names come from outside and are escaped.
-"""
+"""The report of a run as one page: figures with their baselines, pictures, mistakes to look at."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
-
+from eval.pages import data_url, write_page
 from eval.plots import DARK, LIGHT, Plot, plots_of
 from eval.report import PAPER_NOTE, detail_tables, figure_words, leading_tables
 from eval.report_sentences import protocol_facts, protocol_sentences, run_facts, warnings
@@ -26,7 +20,6 @@ from eval.report_tables import (
     percent,
     summary_table,
 )
-from eval.run_folder import write_text
 
 LONGEST_ANSWER: Final = 1500
 
@@ -81,14 +74,9 @@ def write_report_page(
         FacellavaError: the file cannot be written.
     """
     protocols: Mapping[str, Block] = results["protocols"]
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("eval"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    text = environment.get_template("report_page.html.j2").render(
+    write_page(
+        "report_page.html.j2",
+        out,
         engine=one_line(results["engine"]["name"]),
         facts=run_facts(results),
         warnings=warnings(results),
@@ -98,7 +86,6 @@ def write_report_page(
         published_note=PAPER_NOTE,
         sections=[_section(key, block, pictures) for key, block in protocols.items()],
     )
-    write_text(out, text)
 
 
 def _section(key: str, block: Block, pictures: Callable[[str, str], bytes | None]) -> Section:
@@ -116,9 +103,7 @@ def _section(key: str, block: Block, pictures: Callable[[str, str], bytes | None
 
 
 def _drawing(plot: Plot) -> Drawing:
-    return Drawing(
-        plot, *(_data_url("image/svg+xml", plot.image(theme)) for theme in (LIGHT, DARK))
-    )
+    return Drawing(plot, *(data_url("image/svg+xml", plot.image(theme)) for theme in (LIGHT, DARK)))
 
 
 def _mistake(row: Mapping[str, Any], picture: bytes | None) -> Mistake:
@@ -130,7 +115,7 @@ def _mistake(row: Mapping[str, Any], picture: bytes | None) -> Mistake:
     text = row["text"]
     return Mistake(
         face_id=row["face_id"],
-        picture=None if picture is None else _data_url("image/jpeg", picture),
+        picture=None if picture is None else data_url("image/jpeg", picture),
         truth=_in_words(truth),
         given=_in_words(given),
         probability=None if row["probability"] is None else percent(row["probability"]),
@@ -143,7 +128,3 @@ def _in_words(label: Any) -> str:
         answers = {True: "yes", False: "no", None: "not said"}
         return ", ".join(f"{one_line(name)}: {answers[there]}" for name, there in label.items())
     return f"{label} years" if isinstance(label, int) else one_line(label)
-
-
-def _data_url(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -89,6 +89,7 @@ def protocol_sentences(block: Block) -> list[str]:
         _likeliest(block),
         _calibration(block),
         _claims(block),
+        _forms(block),
         *(_faithfulness(found) for found in (block.get("faithfulness") or {}).values()),
         _agreement(block),
     )
@@ -159,6 +160,31 @@ def _verdicts(found: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{found[name]:,} {name} ({percent(found[name] / total if total else None)})"
         for name in CLAIM_VERDICTS
+    )
+
+
+def _forms(block: Block) -> str:
+    found = block.get("forms")
+    if not found:
+        return ""
+    names = {
+        "same": "the verdict is that of the prose in",
+        "within_one": "it is within one year in",
+        "same_entries": "of single entries the same are",
+        "json_read": "the JSON follows the task's schema in",
+        "prose_read": "the prose can be read in",
+    }
+    said = [
+        f"{words} {spread(name, found[name])}" for name, words in names.items() if name in found
+    ]
+    cut = " and ".join(
+        f"{spread(f'{form}_cut', found[f'{form}_cut'])} of the {words}"
+        for form, words in {"json": "JSON", "prose": "prose"}.items()
+    )
+    unread = f" Not read: {_counts(found['unread'])}." if found.get("unread") else ""
+    return (
+        f"JSON beside prose, {found['n']:,} answers asked in both: {'; '.join(said)}. Cut at the "
+        f"longest that an answer may be: {cut}.{unread}"
     )
 
 

@@ -5,7 +5,7 @@
     run.json        engine, machine, settings, and the faces table of each protocol
     faces/          faces tables, a corpus folder each
     answers/        a file of answers for each question about a faces table
-    extras/         what later commands add: verified claims, faithfulness, a judge's ratings
+    extras/         what later commands add: verified claims, faithfulness, forms, ratings
     results.json    figures; report.md and report.html show them
 """
 
@@ -128,6 +128,10 @@ class RunFolder:
     def answers(self, protocol: Protocol) -> Path:
         """The file of answers that the protocol reads; protocols of one question share it."""
         return self.path / "answers" / f"{protocol.table}.{protocol.task}.jsonl"
+
+    def json_answers(self, protocol: Protocol) -> Path:
+        """The same faces asked in JSON, for those who compare the two forms."""
+        return self.path / "extras" / f"{protocol.table}.{protocol.task}.in_json.jsonl"
 
     def extra(self, protocol: Protocol, name: str) -> Path:
         """Where a later command keeps what it found out about a protocol."""

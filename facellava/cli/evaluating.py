@@ -21,7 +21,8 @@ from facellava.cli.endpoint_options import (
     PricesOption,
     paid_endpoint,
 )
-from facellava.cli.explaining import faithfulness, judge, verify
+from facellava.cli.explaining import faithfulness, forms, judge, verify
+from facellava.cli.reporting import RunArgument, sheet
 from facellava.errors import FacellavaError
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure a model on benchmarks.", no_args_is_help=True)
 app.command()(verify)
 app.command()(faithfulness)
+app.command()(forms)
 app.command()(judge)
+app.command()(sheet)
 
 ProtocolsArgument = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads the annotation at run time)
@@ -46,7 +49,6 @@ RootsOption = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(help="Folder that holds the datasets, or DATASET=FOLDER; repeatable."),
 ]
-RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.")]
 LimitOption = Annotated[int, typer.Option(min=0, help="Faces of each part at most; 0 for all.")]
 SeedOption = Annotated[int, typer.Option(help="Which faces --limit takes.")]
 WorkersOption = Annotated[int, typer.Option(help="Processes that look for faces; 0: one a core.")]

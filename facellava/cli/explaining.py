@@ -1,4 +1,4 @@
-"""`facellava eval verify | faithfulness | judge`: how good the reasons of a run's answers are."""
+"""`facellava eval verify | faithfulness | judge | forms`: how good the answers of a run are."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from facellava.cli.endpoint_options import (
     PricesOption,
     paid_endpoint,
 )
+from facellava.cli.reporting import RunArgument
 from facellava.errors import FacellavaError
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from facellava.predictor import FaceLlava
     from facellava.records import FaceRecord
 
-RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.")]
 OnlyOption = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads the annotation at run time)
     typer.Option("--protocol", help="Only these protocols of the run; repeatable."),
@@ -122,7 +122,7 @@ def _answering_model(run: RunFolder, checkpoint: Path | None) -> FaceLlava:
     if engine["kind"] != "model":
         raise FacellavaError(
             f"The answers of '{run.path}' came from {engine['name']} ({engine['kind']}), which "
-            "cannot be read here; faithfulness needs a run of a checkpoint in this process."
+            "cannot be asked here; this needs a run of a checkpoint in this process."
         )
     if weights_sha256(folder) != engine["weights_sha256"]:
         raise FacellavaError(
@@ -130,6 +130,54 @@ def _answering_model(run: RunFolder, checkpoint: Path | None) -> FaceLlava:
             f"({engine['name']}); give that checkpoint with --model."
         )
     return FaceLlava.load(folder)
+
+
+def forms(
+    run: RunArgument,
+    model: ModelOption = None,
+    only: OnlyOption = None,
+    sample: SampleOption = 100,
+) -> None:
+    """Ask the same faces again in JSON: do both forms of an answer say the same?
+
+    What was asked is kept, so a command that was stopped goes on where it was.
+    """
+    from eval.forms import ask_in_json, compare_forms
+    from eval.results import clean
+    from eval.run_folder import RunFolder, write_json
+
+    folder = RunFolder(run)
+    engine, loaded = folder.facts()["engine"], _answering_model(folder, model)
+    tokenizer, tables = loaded.processor.tokenizer, folder.protocols()
+    for protocol, items, faces in _sampled(folder, only, sample):
+        head = {
+            "faces": protocol.table,
+            "question": f"{protocol.question} In JSON.",
+            "data_sha256": tables[protocol.key][1].data_sha256,
+            "engine": engine,
+        }
+        path = folder.json_answers(protocol)
+        texts = ask_in_json(protocol, list(faces.values()), loaded, path, head)
+        found = compare_forms(protocol, items, texts, lambda text: len(tokenizer.tokenize(text)))
+        write_json(folder.extra(protocol, "forms"), clean(found))
+    _show(folder, lambda block: block["forms"], _forms_row)
+
+
+def _forms_row(found: dict[str, Any]) -> dict[str, str]:
+    from eval.report_tables import NONE, spread
+
+    def share(name: str) -> str:
+        return spread(name, found[name]) if name in found else NONE
+
+    return {
+        "answers": f"{found['n']:,}",
+        "same verdict": share("same"),
+        "within a year": share("within_one"),
+        "same entries": share("same_entries"),
+        "JSON read": share("json_read"),
+        "JSON cut": share("json_cut"),
+        "prose cut": share("prose_cut"),
+    }
 
 
 def judge(

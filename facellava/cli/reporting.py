@@ -1,11 +1,32 @@
-"""The report files of an evaluation run."""
+"""The report files of an evaluation run, and `facellava eval sheet`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 if TYPE_CHECKING:
     from eval.run_folder import RunFolder
+
+RunArgument = Annotated[Path, typer.Argument(help="Folder of a run.")]
+
+
+def sheet(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option(help="The page, one HTML file.")],
+    faces: Annotated[int, typer.Option(min=1, help="How many, over all protocols.")] = 60,
+    seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
+) -> None:
+    """Some faces with their answers, right and wrong as chance has it, as a page to look at."""
+    from eval.run_folder import RunFolder
+    from eval.sheet import draw_sheet
+    from eval.sheet_page import write_sheet
+
+    folder = RunFolder(run)
+    write_sheet(folder.facts(), draw_sheet(folder, faces, seed), seed, out)
+    typer.echo(out)
 
 
 def write_reports(run: RunFolder) -> str:

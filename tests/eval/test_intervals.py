@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom
 
 from eval import intervals
-from eval.intervals import mean_interval
+from eval.intervals import mean_interval, share_interval
 
 
 def test_no_values_have_no_mean():
@@ -33,3 +33,14 @@ def test_the_seed_decides_and_the_size_of_the_chunks_does_not(monkeypatch):
     assert whole != mean_interval(values, resamples=200, seed=4)
     monkeypatch.setattr(intervals, "_DRAWN_AT_ONCE", 7 * 50)
     assert mean_interval(values, resamples=200, seed=3) == whole
+
+
+def test_a_share_has_wilsons_interval_and_is_never_beyond_doubt():
+    # 81 of 263: an example of Newcombe, Two-sided confidence intervals (1998), table I.
+    assert share_interval(81, 263) == pytest.approx(
+        {"value": 81 / 263, "low": 0.2553, "high": 0.3662}, abs=1e-4
+    )
+    assert share_interval(20, 20) == pytest.approx(
+        {"value": 1.0, "low": 20 / (20 + 1.959964**2), "high": 1.0}
+    )
+    assert all(np.isnan(value) for value in share_interval(0, 0).values())

@@ -62,6 +62,11 @@ def test_a_protocol_in_full():
         "Claims in 240 answers, measured again: 300 supported (75.0%), 60 contradicted (15.0%), 40 "
         "unmeasurable (10.0%). An answer has 1.7 distinct claims. The same claims on other faces: "
         "200 supported (50.0%), 180 contradicted (45.0%), 20 unmeasurable (5.0%).",
+        "JSON beside prose, 60 answers asked in both: the verdict is that of the prose in 0.950 "
+        "[0.863, 0.983]; the JSON follows the task's schema in 0.967 [0.886, 0.991]; the prose can "
+        "be read in 1.000 [0.940, 1.000]. Cut at the longest that an answer may be: 0.033 [0.009, "
+        "0.114] of the JSON and 0.000 [0.000, 0.060] of the prose. Not read: The answer is not "
+        "whole JSON 2.",
         "Faithfulness, 90 answers: where the regions that an answer cites are hidden, its "
         "probability falls by 0.120 [0.100, 0.140]; where others are hidden, by 0.050 [0.030, "
         "0.070]; the difference is 0.070 [0.040, 0.100]. The cited ones weigh more in 64.0% of the "
@@ -114,10 +119,12 @@ def test_what_is_null_or_empty_leaves_no_trace():
         "calibration": None, "fairness": {}, "claims": None, "worst": [],
         "figures": {"WAR": {"value": None, "low": None, "high": None}},
     }  # fmt: skip
-    del bare["judged"], bare["faithfulness"]
+    del bare["judged"], bare["faithfulness"], bare["forms"]
     text = report_markdown(results_of({"fer2013/public-test": bare}))
     assert "WAR - | 0.300 | 0.200" in text
-    for word in ("Calibration", "Claims", "Faithfulness", "Fold", "By ", "published", "None"):
+    for word in (
+        "Calibration", "Claims", "Faithfulness", "JSON", "Fold", "By ", "published", "None",
+    ):  # fmt: skip
         assert word not in text, word
     assert folds_table(bare) is None
     assert fairness_tables(bare) == []

@@ -10,6 +10,7 @@ from playwright.sync_api import sync_playwright
 
 from eval.report_page import LONGEST_ANSWER, write_report_page
 from facellava.errors import FacellavaError
+from tests.eval.page_words import text_of
 from tests.eval.written_results import ATTACK, results_of, usual_results, written_block
 
 UNDRAWN = {"details": {}, "confusion": None, "calibration": None, "fairness": {}}
@@ -35,12 +36,6 @@ def page_file(results, tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(page_file) -> str:
     return page_file.read_text()
-
-
-def text_of(page: str) -> str:
-    """The words of the page, tags and styles taken away."""
-    bare = re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)
-    return re.sub(r"\s+", " ", bare)
 
 
 def written(tmp_path, block, pictures=lambda key, face_id: None) -> str:

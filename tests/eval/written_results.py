@@ -27,6 +27,12 @@ EXTRAS: dict[str, Any] = {
                "ratings": {"reason_media": {"mean": 6.51, "low": 6.2, "high": 6.83},
                            "reason_label": {"mean": 7.0, "low": 6.7, "high": 7.25},
                            "completeness": {"mean": 5.5, "low": None, "high": None}}},
+    "forms": {"n": 60, "unread": {"The answer is not whole JSON": 2},
+              "same": {"value": 0.95, "low": 0.8633, "high": 0.9829},
+              "json_read": {"value": 0.9667, "low": 0.8864, "high": 0.9908},
+              "prose_read": {"value": 1.0, "low": 0.9398, "high": 1.0},
+              "json_cut": {"value": 0.0333, "low": 0.0092, "high": 0.1136},
+              "prose_cut": {"value": 0.0, "low": 0.0, "high": 0.0602}},
     "faithfulness": {
         "occlude": {"n": 90, "method": "occlude", "share_larger": 0.64,
                     "cited_fall": {"value": 0.12, "low": 0.1, "high": 0.14},

@@ -134,6 +134,49 @@ def test_reasons_are_measured_again_and_covered(
     assert "Faithfulness" in (run / "report.md").read_text()
 
 
+def test_a_sheet_shows_faces_of_a_run(
+    facellava: Facellava, packs: Path, reciting_checkpoint: Path, tmp_path: Path
+) -> None:
+    run, page = tmp_path / "run", tmp_path / "sheet.html"
+    refused = facellava("eval", "sheet", run, "--out", page)
+    assert (refused.code, refused.out) == (1, "")
+    assert "is not there or is damaged" in refused.trouble[-1]
+    facellava(*asked(packs, run, "--model", reciting_checkpoint))
+    done = facellava("eval", "sheet", run, "--out", page, "--faces", 3, "--seed", 5)
+    assert done.code == 0, done.err
+    assert str(page) in done.out
+    text = page.read_text()
+    assert text.count('<article class="card"') == 3
+    assert "3 of 4 answers, by chance alone, with seed 5" in text
+    again = tmp_path / "again.html"
+    facellava("eval", "sheet", run, "--out", again, "--faces", 3, "--seed", 5)
+    assert again.read_bytes() == page.read_bytes()
+
+
+def test_the_same_faces_are_asked_in_json(
+    facellava: Facellava, packs: Path, reciting_checkpoint: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    facellava(*asked(packs, run, "--model", reciting_checkpoint))
+    refused = facellava("eval", "forms", run)
+    assert (refused.code, refused.out) == (1, "")
+    assert "give that checkpoint with --model" in refused.trouble[-1]
+    done = facellava("eval", "forms", run, "--model", reciting_checkpoint, "--sample", 3)
+    assert done.code == 0, done.err
+    assert "same verdict" in done.out
+    found = json.loads((run / "results.json").read_text())["protocols"][KEY]["forms"]
+    # The model recites prose, whatever it is asked for.
+    assert (found["n"], found["same"]["value"], found["prose_read"]["value"]) == (3, 0, 1)
+    assert found["unread"] == {"The answer is not whole JSON": 3}
+    assert "JSON beside prose, 3 answers" in (run / "report.md").read_text()
+    facts = json.loads((run / "run.json").read_text())
+    facts["engine"] |= {"kind": "endpoint", "name": "gpt-x"}
+    (run / "run.json").write_text(json.dumps(facts))
+    refused = facellava("eval", "forms", run)
+    assert (refused.code, refused.out) == (1, "")
+    assert "gpt-x (endpoint), which cannot be asked here" in refused.trouble[-1]
+
+
 def test_reasons_are_judged_in_two_orders_and_paid_for_once(
     facellava: Facellava, packs: Path, reciting_checkpoint: Path, tmp_path: Path
 ) -> None:
