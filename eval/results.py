@@ -19,12 +19,13 @@ from facellava.errors import FacellavaError
 from facellava.tasks.closed_question import question_in
 
 VERSION: Final = 1
-EXTRAS: Final = ("claims", "judged")
+EXTRAS: Final = ("claims", "judged", "landmarks")
 FAITHFULNESS: Final = ("occlude", "move")
 WORST: Final = 12
 _NEEDED: Final = {
     "claims": {"n_answers", "supported", "contradicted", "unmeasurable", "on_other_faces"},
     "judged": {"judge", "n", "ratings", "agreement", "unjudged"},
+    "landmarks": {"n", "as_they_are", "shuffled", "removed"},
     "faithfulness": {"method", "n", "cited_fall", "control_fall", "difference", "share_larger"},
 }
 _PLACES: Final = 4

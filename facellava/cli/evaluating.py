@@ -21,7 +21,7 @@ from facellava.cli.endpoint_options import (
     PricesOption,
     paid_endpoint,
 )
-from facellava.cli.explaining import faithfulness, judge, verify
+from facellava.cli.explaining import faithfulness, judge, landmarks, verify
 from facellava.errors import FacellavaError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Measure a model on benchmarks.", no_args_is_help=True)
 app.command()(verify)
 app.command()(faithfulness)
+app.command()(landmarks)
 app.command()(judge)
 
 ProtocolsArgument = Annotated[
