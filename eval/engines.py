@@ -96,11 +96,14 @@ class ModelEngine:
         """See :class:`Engine`."""
         return {"training": training_data(self.folder)}
 
-    def ask(self, records: Sequence[FaceRecord], question: str) -> list[Reply]:
-        """See :class:`Engine`."""
+    def ask(
+        self, records: Sequence[FaceRecord], question: str, *, probabilities: bool = True
+    ) -> list[Reply]:
+        """See :class:`Engine`; studies that read words only can do without probabilities."""
         answers = self.model.ask_many(
             [face_item(record) for record in records],
             [question] * len(records),
+            probabilities=probabilities,
             label_only=self.label_only,
         )
         return [_reply(record, answer) for record, answer in zip(records, answers, strict=True)]

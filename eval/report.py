@@ -19,6 +19,7 @@ from eval.report_tables import (
     figures_table,
     folds_table,
     judged_tables,
+    landmarks_table,
     number,
     one_line,
     paper_tables,
@@ -82,9 +83,9 @@ def figure_words(blocks: Iterable[Block]) -> dict[str, str]:
 
 
 def leading_tables(block: Block) -> list[Table]:
-    """Of one protocol: its figures, by fold where there are folds, and for whom they hold."""
-    folds = folds_table(block)
-    return [figures_table(block), *([folds] if folds else []), *fairness_tables(block)]
+    """Of one protocol: its figures, by fold, without true landmarks, and for whom they hold."""
+    more = [table for table in (folds_table(block), landmarks_table(block)) if table]
+    return [figures_table(block), *more, *fairness_tables(block)]
 
 
 def detail_tables(block: Block) -> list[Table]:

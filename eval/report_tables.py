@@ -45,6 +45,16 @@ GAP_WORDS: Final = {
     "equal_opportunity": "Equal opportunity: how often it is answered to those who have it",
     "equalized_odds": "Equalized odds: the same, and to those who have it not",
 }
+LANDMARK_WAYS: Final = {
+    "as_they_are": "As they are",
+    "shuffled": "Another face's landmarks",
+    "removed": "Without FRGCA",
+}
+LANDMARKS_NOTE: Final = (
+    "A change whose interval holds 0 may be chance; what another face's landmarks cost is what a "
+    "face's own are worth, and leaving FRGCA out may cost more, since the model never learnt to do "
+    "without it."
+)
 GAP_NOTE: Final = (
     "0 is none; a dash: too few faces of a label to say. Chance alone lifts a gap above 0, and the "
     "more so the fewer faces a group has."
@@ -100,6 +110,15 @@ def spread(name: str, found: Mapping[str, Any] | None) -> str:
     if found["low"] is None or found["high"] is None:
         return value
     return f"{value} [{number(name, found['low'])}, {number(name, found['high'])}]"
+
+
+def change(name: str, found: Mapping[str, Any]) -> str:
+    """A figure's difference with its sign and interval."""
+    numbers = [found[key] for key in ("difference", "low", "high")]
+    if None in numbers:
+        return NONE
+    value, low, high = (f"{each:+.{2 if name in IN_YEARS else 3}f}" for each in numbers)
+    return f"{value} [{low}, {high}]"
 
 
 def percent(share: float | None) -> str:
@@ -177,6 +196,36 @@ def folds_table(block: Block) -> Table | None:
     head = ("Fold", *(words(name) for name in names))
     return Table("Folds", head, "l" + "r" * len(names), rows,
                  frozenset({len(rows) - 2, len(rows) - 1}))  # fmt: skip
+
+
+def landmarks_table(block: Block) -> Table | None:
+    """The figures with each face's own landmarks, with another's, and without FRGCA."""
+    found = block.get("landmarks")
+    if not found:
+        return None
+    rows = [
+        (
+            words(name),
+            *(
+                cell
+                for way in LANDMARK_WAYS
+                for cell in (
+                    spread(name, found[way]["figures"][name]),
+                    *([change(name, found[way]["change"][name])] if "change" in found[way] else []),
+                )
+            ),
+        )
+        for name in block["figures"]
+    ]
+    head = ["Figure"]
+    for way, called in LANDMARK_WAYS.items():
+        head += [f"{called} [95%]", *(["Change [95%]"] if "change" in found[way] else [])]
+    note = f"{found['n']:,} faces, asked about again. {LANDMARKS_NOTE}"
+    unread = {called: found[way]["unreadable"] for way, called in LANDMARK_WAYS.items()}
+    if any(unread.values()):
+        counts = (f"{called[0].lower()}{called[1:]} {count:,}" for called, count in unread.items())
+        note += f" Unreadable answers: {', '.join(counts)}."
+    return Table("What the landmarks are worth", tuple(head), "lrrrrr", rows, note=note)
 
 
 def details_table(block: Block) -> Table | None:

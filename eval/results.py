@@ -19,13 +19,14 @@ from facellava.errors import FacellavaError
 from facellava.tasks.closed_question import question_in
 
 VERSION: Final = 1
-EXTRAS: Final = ("claims", "judged", "forms")
+EXTRAS: Final = ("claims", "judged", "forms", "landmarks")
 FAITHFULNESS: Final = ("occlude", "move")
 WORST: Final = 12
 _NEEDED: Final = {
     "claims": {"n_answers", "supported", "contradicted", "unmeasurable", "on_other_faces"},
     "judged": {"judge", "n", "ratings", "agreement", "unjudged"},
     "forms": {"n", "json_read", "prose_read", "same", "json_cut", "prose_cut"},
+    "landmarks": {"n", "as_they_are", "shuffled", "removed"},
     "faithfulness": {"method", "n", "cited_fall", "control_fall", "difference", "share_larger"},
 }
 _PLACES: Final = 4

@@ -5,7 +5,8 @@
     run.json        engine, machine, settings, and the faces table of each protocol
     faces/          faces tables, a corpus folder each
     answers/        a file of answers for each question about a faces table
-    extras/         what later commands add: verified claims, faithfulness, forms, ratings
+    extras/         what later commands add: verified claims, faithfulness, forms, what the
+                    landmarks are worth, a judge's ratings
     results.json    figures; report.md and report.html show them
 """
 

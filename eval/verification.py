@@ -53,7 +53,7 @@ def verify_items(
     ]
     own = Counter[tuple[str, Verdict]]()
     other = Counter[Verdict]()
-    for place, elsewhere in enumerate(_derangement(len(answers), seed)):
+    for place, elsewhere in enumerate(derangement(len(answers), seed)):
         for claim in claims[place]:
             own[claim.id, verdict(claim, measured[place][claim.measurement])] += 1
             other[verdict(claim, measured[elsewhere][claim.measurement])] += 1
@@ -72,7 +72,7 @@ def verify_items(
     }
 
 
-def _derangement(n: int, seed: int) -> list[int]:
+def derangement(n: int, seed: int) -> list[int]:
     """For each of n places another one, each once; itself where n is 1."""
     ring = np.random.default_rng(seed).permutation(n)
     other = np.empty(n, dtype=int)

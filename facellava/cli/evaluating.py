@@ -21,7 +21,7 @@ from facellava.cli.endpoint_options import (
     PricesOption,
     paid_endpoint,
 )
-from facellava.cli.explaining import faithfulness, forms, judge, verify
+from facellava.cli.explaining import faithfulness, forms, judge, landmarks, verify
 from facellava.cli.reporting import RunArgument, sheet
 from facellava.errors import FacellavaError
 
@@ -34,6 +34,7 @@ app = typer.Typer(help="Measure a model on benchmarks.", no_args_is_help=True)
 app.command()(verify)
 app.command()(faithfulness)
 app.command()(forms)
+app.command()(landmarks)
 app.command()(judge)
 app.command()(sheet)
 

@@ -1,4 +1,4 @@
-"""`facellava eval verify | faithfulness | judge | forms`: how good the answers of a run are."""
+"""`facellava eval verify | faithfulness | forms | landmarks | judge`: how good answers are."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from eval.protocols import Protocol
     from eval.run_folder import RunFolder
     from facellava.faces import Face
-    from facellava.predictor import FaceLlava
     from facellava.records import FaceRecord
 
 OnlyOption = Annotated[
@@ -77,7 +76,7 @@ def verify(
     for protocol, items, faces in _sampled(folder, only, sample):
         found = verify_items(items, _face_of(faces))
         write_json(folder.extra(protocol, "claims"), clean(found))
-    _show(folder, lambda block: block["claims"], _claims_row)
+    _show(folder, lambda block: block["claims"], _claims_rows)
 
 
 def _face_of(records: Mapping[str, FaceRecord]) -> Callable[[str], Face]:
@@ -101,35 +100,60 @@ def faithfulness(
     from eval.faithfulness import model_score
     from eval.results import clean
     from eval.run_folder import RunFolder, write_json
+    from facellava.predictor import FaceLlava
     from facellava.tasks.closed_question import question_in
 
     folder = RunFolder(run)
     prompt = folder.facts()["engine"]["prompt"]
-    loaded = _answering_model(folder, model)
+    loaded = FaceLlava.load(_answering_checkpoint(folder, model, "faithfulness"))
     for protocol, items, faces in _sampled(folder, only, sample):
         question = question_in(prompt, protocol.task, protocol.labels)
         found = measured(items, faces, model_score(loaded, question), method=method)
         write_json(folder.extra(protocol, f"faithfulness-{method}"), clean(found))
-    _show(folder, lambda block: (block["faithfulness"] or {}).get(method), _faithfulness_row)
+    _show(folder, lambda block: (block["faithfulness"] or {}).get(method), _faithfulness_rows)
 
 
-def _answering_model(run: RunFolder, checkpoint: Path | None) -> FaceLlava:
-    """The model that gave the run's answers."""
+def landmarks(
+    run: RunArgument,
+    model: ModelOption = None,
+    only: OnlyOption = None,
+    sample: Annotated[int, typer.Option(min=0, help="Faces of each protocol; 0 for all.")] = 300,
+) -> None:
+    """Ask again with the landmarks of another face, and without FRGCA: what are they worth?"""
+    from eval.engines import ModelEngine
+    from eval.landmarks import landmarks_worth
+    from eval.results import clean
+    from eval.run_folder import RunFolder, write_json
+    from facellava.tasks.closed_question import question_in
+
+    folder = RunFolder(run)
+    prompt = folder.facts()["engine"]["prompt"]
+    engine = ModelEngine(_answering_checkpoint(folder, model, "landmarks"), label_only=True)
+    for protocol, items, faces in _sampled(folder, only, sample):
+        question = question_in(prompt, protocol.task, protocol.labels)
+        records = [faces[item.face_id] for item in items]
+        found = landmarks_worth(protocol, records, engine, question)
+        write_json(folder.extra(protocol, "landmarks"), clean(found))
+    _show(folder, lambda block: block["landmarks"], _landmarks_rows)
+
+
+def _answering_checkpoint(run: RunFolder, checkpoint: Path | None, study: str) -> Path:
+    """The folder of the model that gave the run's answers."""
     from eval.engines import weights_sha256
-    from facellava.predictor import FaceLlava, embedded_weights
+    from facellava.predictor import embedded_weights
 
     engine, folder = run.facts()["engine"], checkpoint or embedded_weights()
     if engine["kind"] != "model":
         raise FacellavaError(
             f"The answers of '{run.path}' came from {engine['name']} ({engine['kind']}), which "
-            "cannot be asked here; this needs a run of a checkpoint in this process."
+            f"cannot be asked here; {study} needs a run of a checkpoint in this process."
         )
     if weights_sha256(folder) != engine["weights_sha256"]:
         raise FacellavaError(
             f"'{folder}' has other weights than the model whose answers '{run.path}' holds "
             f"({engine['name']}); give that checkpoint with --model."
         )
-    return FaceLlava.load(folder)
+    return folder
 
 
 def forms(
@@ -145,9 +169,11 @@ def forms(
     from eval.forms import ask_in_json, compare_forms
     from eval.results import clean
     from eval.run_folder import RunFolder, write_json
+    from facellava.predictor import FaceLlava
 
     folder = RunFolder(run)
-    engine, loaded = folder.facts()["engine"], _answering_model(folder, model)
+    engine = folder.facts()["engine"]
+    loaded = FaceLlava.load(_answering_checkpoint(folder, model, "forms"))
     tokenizer, tables = loaded.processor.tokenizer, folder.protocols()
     for protocol, items, faces in _sampled(folder, only, sample):
         head = {
@@ -229,10 +255,10 @@ def judge(
     )
     if prices is not None:
         typer.echo(f"All runs on {paid.cache} have cost ${dollars:.4f}.", err=True)
-    _show(folder, lambda block: block["judged"], _judged_row)
+    _show(folder, lambda block: block["judged"], _judged_rows)
 
 
-def _judged_row(found: dict[str, Any]) -> dict[str, str]:
+def _judged_rows(found: dict[str, Any]) -> Iterator[dict[str, str]]:
     from eval.report_tables import number, percent
 
     def mean(name: str) -> str:
@@ -241,7 +267,7 @@ def _judged_row(found: dict[str, Any]) -> dict[str, str]:
         within = percent(found["agreement"][name]["within_one"])
         return f"{number('mean', rated['mean'])} [{spread}], orders agree {within}"
 
-    return {
+    yield {
         "judge": found["judge"],
         "answers": f"{found['n']:,}",
         "unjudged": f"{sum(found['unjudged'].values()):,}",
@@ -252,18 +278,19 @@ def _judged_row(found: dict[str, Any]) -> dict[str, str]:
 def _show(
     run: RunFolder,
     extra: Callable[[dict[str, Any]], dict[str, Any] | None],
-    row: Callable[[dict[str, Any]], dict[str, str]],
+    rows_of: Callable[[dict[str, Any]], Iterator[dict[str, str]]],
 ) -> None:
-    """Score the run with what was found out, write its reports, print a row a protocol."""
+    """Score the run with what was found out, write its reports, print rows of each protocol."""
     from eval.results import score_run
     from facellava.cli.reporting import write_reports
 
     protocols = score_run(run)["protocols"]
     write_reports(run)
     rows = [
-        {"protocol": key} | row(found)
+        {"protocol": key} | row
         for key, block in protocols.items()
         if (found := extra(block)) is not None
+        for row in rows_of(found)
     ]
     cells = [*(list(each) for each in rows[:1]), *(list(each.values()) for each in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
@@ -271,7 +298,7 @@ def _show(
         typer.echo("  ".join(map(str.ljust, line, widths)).rstrip())
 
 
-def _claims_row(found: dict[str, Any]) -> dict[str, str]:
+def _claims_rows(found: dict[str, Any]) -> Iterator[dict[str, str]]:
     from eval.report_tables import percent
     from eval.verification import VERDICTS
 
@@ -280,7 +307,7 @@ def _claims_row(found: dict[str, Any]) -> dict[str, str]:
         total = sum(known[name] for name in VERDICTS)
         return [percent(known[name] / total if total else None) for name in VERDICTS]
 
-    return {
+    yield {
         "answers": f"{found['n_answers']:,}",
         "without claims": f"{found['without_claims']:,}",
         **dict(zip(VERDICTS, shares(found), strict=True)),
@@ -288,14 +315,27 @@ def _claims_row(found: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _faithfulness_row(found: dict[str, Any]) -> dict[str, str]:
+def _faithfulness_rows(found: dict[str, Any]) -> Iterator[dict[str, str]]:
     from eval.report_tables import percent, spread
 
     falls = ("cited_fall", "control_fall", "difference")
-    return {
+    yield {
         "method": found["method"],
         "answers": f"{found['n']:,}",
         "no control": f"{found['no_control']:,}",
         **{name.replace("_", " "): spread(name, found[name]) for name in falls},
         "cited weigh more": percent(found["share_larger"]),
     }
+
+
+def _landmarks_rows(found: dict[str, Any]) -> Iterator[dict[str, str]]:
+    from eval.report_tables import change, spread, words
+
+    for name, figure in found["as_they_are"]["figures"].items():
+        yield {
+            "faces": f"{found['n']:,}",
+            "figure": words(name),
+            "as they are": spread(name, figure),
+            "another's landmarks": change(name, found["shuffled"]["change"][name]),
+            "without FRGCA": change(name, found["removed"]["change"][name]),
+        }

@@ -71,6 +71,14 @@ def test_a_protocol_in_full():
         "probability falls by 0.120 [0.100, 0.140]; where others are hidden, by 0.050 [0.030, "
         "0.070]; the difference is 0.070 [0.040, 0.100]. The cited ones weigh more in 64.0% of the "
         "answers.",
+        "### What the landmarks are worth\n\n| Figure | As they are [95%] | Another face's "
+        "landmarks [95%] | Change [95%] | Without FRGCA [95%] | Change [95%] |\n",
+        "| WAR | 0.500 [0.440, 0.560] | 0.450 [0.390, 0.510] | -0.050 [-0.081, -0.020] "
+        "| 0.300 [0.250, 0.350] | -0.200 [-0.250, -0.150] |",
+        "| UAR | 0.400 [0.340, 0.460] | 0.380 | - | 0.200 [0.150, 0.250] "
+        "| -0.200 [-0.250, -0.150] |",
+        "300 faces, asked about again. A change whose interval holds 0 may be chance",
+        "Unreadable answers: as they are 0, another face's landmarks 2, without FRGCA 30.",
         "Agreement of the judge's two orders: completeness: 90.0% within one point, kappa 0.710, "
         "shift -0.250.",
     ):
@@ -119,11 +127,12 @@ def test_what_is_null_or_empty_leaves_no_trace():
         "calibration": None, "fairness": {}, "claims": None, "worst": [],
         "figures": {"WAR": {"value": None, "low": None, "high": None}},
     }  # fmt: skip
-    del bare["judged"], bare["faithfulness"], bare["forms"]
+    del bare["judged"], bare["faithfulness"], bare["forms"], bare["landmarks"]
     text = report_markdown(results_of({"fer2013/public-test": bare}))
     assert "WAR - | 0.300 | 0.200" in text
     for word in (
-        "Calibration", "Claims", "Faithfulness", "JSON", "Fold", "By ", "published", "None",
+        "Calibration", "Claims", "Faithfulness", "JSON", "FRGCA", "Fold", "By ", "published",
+        "None",
     ):  # fmt: skip
         assert word not in text, word
     assert folds_table(bare) is None

@@ -38,6 +38,24 @@ EXTRAS: dict[str, Any] = {
                     "cited_fall": {"value": 0.12, "low": 0.1, "high": 0.14},
                     "control_fall": {"value": 0.05, "low": 0.03, "high": 0.07},
                     "difference": {"value": 0.07, "low": 0.04, "high": 0.1}}},
+    "landmarks": {
+        "n": 300,
+        "as_they_are": {"unreadable": 0,
+                        "figures": {"WAR": {"value": 0.5, "low": 0.44, "high": 0.56},
+                                    "UAR": {"value": 0.4, "low": 0.34, "high": 0.46}}},
+        "shuffled": {"unreadable": 2,
+                     "figures": {"WAR": {"value": 0.45, "low": 0.39, "high": 0.51},
+                                 "UAR": {"value": 0.38, "low": None, "high": None}},
+                     "change": {"WAR": {"difference": -0.05, "low": -0.081, "high": -0.02,
+                                        "p": 0.002},
+                                "UAR": {"difference": -0.02, "low": None, "high": None,
+                                        "p": None}}},
+        "removed": {"unreadable": 30,
+                    "figures": {"WAR": {"value": 0.3, "low": 0.25, "high": 0.35},
+                                "UAR": {"value": 0.2, "low": 0.15, "high": 0.25}},
+                    "change": {"WAR": {"difference": -0.2, "low": -0.25, "high": -0.15, "p": 0.002},
+                               "UAR": {"difference": -0.2, "low": -0.25, "high": -0.15,
+                                       "p": 0.002}}}},
 }  # fmt: skip
 
 

@@ -177,6 +177,34 @@ def test_the_same_faces_are_asked_in_json(
     assert "gpt-x (endpoint), which cannot be asked here" in refused.trouble[-1]
 
 
+def test_what_landmarks_are_worth_stands_in_the_reports(
+    facellava: Facellava, packs: Path, reciting_checkpoint: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    facellava(*asked(packs, run, "--model", reciting_checkpoint))
+    refused = facellava("eval", "landmarks", run)
+    assert (refused.code, refused.out) == (1, "")
+    assert "give that checkpoint with --model" in refused.trouble[-1]
+    words = ["eval", "landmarks", run, "--model", reciting_checkpoint]
+    alone = facellava(*words, "--sample", 1)
+    assert (alone.code, alone.out) == (1, "")
+    assert "landmarks are shuffled between two or more" in alone.trouble[-1]
+    done = facellava(*words, "--sample", 3)
+    assert done.code == 0, done.err
+    # This model looks at no face.
+    assert "+0.000 [+0.000, +0.000]" in done.out
+    found = json.loads((run / "results.json").read_text())["protocols"][KEY]["landmarks"]
+    assert found["n"] == 3
+    assert found["shuffled"]["figures"] == found["as_they_are"]["figures"]
+    for report in ("report.md", "report.html"):
+        assert "What the landmarks are worth" in (run / report).read_text()
+    with fake_endpoint(lambda *_: reply("Expression: sadness.")) as server:
+        facellava(*asked(packs, tmp_path / "api", "--endpoint", server.url, "--name", "gpt-x"))
+    refused = facellava("eval", "landmarks", tmp_path / "api")
+    assert (refused.code, refused.out) == (1, "")
+    assert "landmarks needs a run of a checkpoint in this process" in refused.trouble[-1]
+
+
 def test_reasons_are_judged_in_two_orders_and_paid_for_once(
     facellava: Facellava, packs: Path, reciting_checkpoint: Path, tmp_path: Path
 ) -> None:
