@@ -186,16 +186,16 @@ def forms(
         texts = ask_in_json(protocol, list(faces.values()), loaded, path, head)
         found = compare_forms(protocol, items, texts, lambda text: len(tokenizer.tokenize(text)))
         write_json(folder.extra(protocol, "forms"), clean(found))
-    _show(folder, lambda block: block["forms"], _forms_row)
+    _show(folder, lambda block: block["forms"], _forms_rows)
 
 
-def _forms_row(found: dict[str, Any]) -> dict[str, str]:
+def _forms_rows(found: dict[str, Any]) -> Iterator[dict[str, str]]:
     from eval.report_tables import NONE, spread
 
     def share(name: str) -> str:
         return spread(name, found[name]) if name in found else NONE
 
-    return {
+    yield {
         "answers": f"{found['n']:,}",
         "same verdict": share("same"),
         "within a year": share("within_one"),
