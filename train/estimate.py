@@ -26,7 +26,7 @@ import torch
 
 from facellava.config import FaceLlavaConfig
 from facellava.corpus import read_manifest
-from facellava.errors import BadCheckpoint, BadModelInput, BadSettings
+from facellava.errors import BadCheckpoint, BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
 from train.encoder import encoder_config
 from train.quantise import NF4_BYTES, quantised_layers
@@ -115,6 +115,14 @@ def meta_model(config: RunConfig) -> FaceLlavaForConditionalGeneration:
         BadSettings: neither is there, or the values do not fit each other.
     """
     folder = base_folder(config)
+    if (
+        config.scratch is None
+        and config.backbone is None
+        and not (folder / "config.json").is_file()
+    ):
+        raise BadSettings(
+            f"There is no base '{folder}' and no [backbone] in the settings; give one of them."
+        )
     try:
         if config.scratch is not None:
             encoder = config.scratch.encoder
@@ -122,21 +130,18 @@ def meta_model(config: RunConfig) -> FaceLlavaForConditionalGeneration:
             values = base_config(config.scratch, vision, VOCABULARY)
         elif (folder / "config.json").is_file():
             values = FaceLlavaConfig.from_pretrained(folder, local_files_only=True)
-        elif config.backbone is not None:
+        else:
             backbone = config.backbone
+            assert backbone is not None
             values = FaceLlavaConfig(
                 vision_config=dict(backbone.vision),
                 text_config=dict(backbone.text),
                 **backbone.face,
             )
-        else:
-            raise BadSettings(
-                f"There is no base '{folder}' and no [backbone] in the settings; give one of them."
-            )
-    except (BadModelInput, BadCheckpoint, KeyError, TypeError) as error:
+        with torch.device("meta"):
+            return FaceLlavaForConditionalGeneration(values)
+    except (BadCheckpoint, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise BadSettings(f"The base's values do not make a model: {error}") from error
-    with torch.device("meta"):
-        return FaceLlavaForConditionalGeneration(values)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from transformers import set_seed
 from facellava import checkpoint
 from facellava.adapter import NOTE_FILE, adapted_model, clip_settings, weights_digest
 from facellava.corpus import read_manifest, sha256, validate
-from facellava.errors import BadCheckpoint, BadSettings
+from facellava.errors import BadCheckpoint, BadSettings, FacellavaError
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord
@@ -54,7 +54,7 @@ from train.quantise import load_nf4
 from train.run_checks import base_folder, check_apart, check_machine, check_space, check_start
 from train.run_config import RunConfig, Stage
 from train.run_report import REPORT_FILE, StageReport, write_report, write_whole
-from train.run_trainer import new_trainer
+from train.run_trainer import answer_loss, new_trainer
 from train.scratch import train_from_scratch
 from train.stage_trainer import last_whole_checkpoint
 from train.trainable import ShowTable, make_trainable, trainable_table
@@ -101,6 +101,7 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
     model, processor = _loaded(config, base)
     machine = what_was_chosen(config, model, processes)
     note: dict[str, Any] = {}
+    new = False
     if config.packing:
         check_apart(model)
         attend_by_sample(model.language_model)
@@ -108,14 +109,22 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
         note = _note(config, base)
         check_start(config, base)
         check_space(config, model)
-        _open_folder(config, note)
+        # Refuses a loss that does not go with the tokenizer.
+        answer_loss(processor.tokenizer, config.loss)
+        new = _open_folder(config, note)
         logger.info("%s", ", ".join(f"{key}: {value}" for key, value in machine.items()))
     processes.wait_for_everyone()
     learned = _result(config, config.stages[-1])
     if learned.is_dir() and (config.out / REPORT_FILE).is_file():
         return learned
-    with processes.main_process_first():
-        data = _data(config, processor)
+    try:
+        with processes.main_process_first():
+            data = _data(config, processor)
+    except FacellavaError:
+        if new:
+            # Or the folder would refuse the settings that the sentence asks for.
+            shutil.rmtree(config.out)
+        raise
     if config.start is not None:
         model = _with_learned(model, base, config.start, config)
     reports: list[StageReport] = []
@@ -176,8 +185,12 @@ def _note(config: RunConfig, base: Path | None) -> dict[str, Any]:
     }
 
 
-def _open_folder(config: RunConfig, note: dict[str, Any]) -> None:
-    """Write down what the run is made of, or refuse a folder that holds another run."""
+def _open_folder(config: RunConfig, note: dict[str, Any]) -> bool:
+    """Write down what the run is made of, or refuse a folder that holds another run.
+
+    Returns:
+        Whether the run is new.
+    """
     file = config.out / RUN_FILE
     if file.is_file():
         before = json.loads(file.read_text("utf-8"))
@@ -197,12 +210,18 @@ def _open_folder(config: RunConfig, note: dict[str, Any]) -> None:
                 f"'{config.out}' holds a run with another {odd[0]}; give another out folder, or "
                 "remove it."
             )
-        return
+        return False
     if config.out.is_dir() and any(config.out.iterdir()):
         raise BadSettings(f"'{config.out}' holds other files; give a new folder as out.")
     validate(config.corpus)
-    config.out.mkdir(parents=True, exist_ok=True)
-    write_whole(file, json.dumps(note, indent=1))
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps(note, indent=1))
+    except OSError as error:
+        raise BadSettings(
+            f"'{config.out}' cannot be made ({error.strerror}); give another out folder."
+        ) from error
+    return True
 
 
 def _data(config: RunConfig, processor: FaceLlavaProcessor) -> _Data:

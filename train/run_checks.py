@@ -75,11 +75,15 @@ def check_start(config: RunConfig, base: Path) -> None:
 
     Raises:
         BadCheckpoint: it cannot be read, or is another base's.
-        BadSettings: its LoRA would be lost.
+        BadSettings: it is no adapter, or its LoRA would be lost.
     """
     start = config.start
-    if start is None or (start / "config.json").is_file():
+    if start is None:
         return
+    if (start / "config.json").is_file():
+        raise BadSettings(
+            f"'{start}' is a whole model and no adapter: give it as base, and leave start out."
+        )
     check_belongs(base, start)
     described = checkpoint.read_json(start / "adapter_config.json")
     if config.tune == "lora" and described.get("target_modules") != DUMMY_TARGET_MODULES:

@@ -14,6 +14,7 @@ An unknown key is refused with the nearest known one, before anything is read or
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -22,10 +23,10 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import yaml  # type: ignore[import-untyped]
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from facellava.errors import BadSettings
-from train.base_settings import Backbone, Count, ScratchSettings, Strict
+from train.base_settings import MOST_SEED, Backbone, Count, ScratchSettings, Strict
 
 Stage = Literal["regions", "instruct"]
 STAGES: tuple[Stage, ...] = ("regions", "instruct")
@@ -81,6 +82,18 @@ class LoraSettings(Strict):
     alpha: Annotated[float, Field(gt=0)] = 16
     dropout: Share = 0.05
     targets: Literal["all"] | tuple[str, ...] = "all"
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """A name by itself is a list of one."""
+        names = [value] if isinstance(value, str) and value != "all" else value
+        named = isinstance(names, list | tuple) and all(isinstance(n, str) and n for n in names)
+        if names != "all" and not (named and names):
+            raise ValueError(
+                f'lora.targets is {value!r}; give "all", or names such as ["q_proj", "v_proj"]'
+            )
+        return names
 
 
 # They speak of LoRA, or of samples read from the corpus at each step.
@@ -169,7 +182,7 @@ class RunConfig(Strict):
     log_steps: Count = 10
     workers: Annotated[int, Field(ge=0)] = 2
     report_to: Literal["none", "tensorboard", "wandb"] = "none"
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=MOST_SEED)] = 0
     backbone: Backbone | None = None
     scratch: ScratchSettings | None = None
 
@@ -192,6 +205,11 @@ class RunConfig(Strict):
             raise ValueError(
                 'lora_only leaves FRLP and FRGCA as they are: it goes with stage = "instruct" and '
                 'tune = "lora"'
+            )
+        if self.lora_only and self.start is not None:
+            raise ValueError(
+                "start is an adapter of FRLP and FRGCA, which one with lora_only would not hold: "
+                "merge it into its base first (facellava train merge), and leave start out"
             )
         if self.quantise != "none" and self.tune == "full":
             raise ValueError(
@@ -374,5 +392,7 @@ def _sentence(error: ValidationError, source: str | Path) -> str:
         return f"'{source}' says no {key}; add it, or give --set {key}=..."
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
-        return f"{message[0].upper()}{message[1:]}."
+        # A setting's name is written as the user must write it.
+        named = re.split(r"\W", message, maxsplit=1)[0] in RunConfig.model_fields
+        return f"{message if named else message[0].upper() + message[1:]}."
     return f"The setting {key} is {first['input']!r}: {message[0].lower()}{message[1:]}."

@@ -83,15 +83,21 @@ def estimate(
     changes: SetOption = None,
     samples: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="Samples of an epoch; by default the corpus's, or a million."),
+        typer.Option(min=1, help="Samples of an epoch; by default the corpus's, or a million."),
     ] = None,
-    text_tokens: Annotated[int, typer.Option(help="Tokens of a question with answer.")] = 200,
-    clip_share: Annotated[float, typer.Option(help="Share of the samples with a clip.")] = 0.0,
-    gpus: Annotated[int, typer.Option(help="GPUs that share the samples.")] = 1,
+    text_tokens: Annotated[
+        int, typer.Option(min=1, help="Tokens of a question with answer.")
+    ] = 200,
+    clip_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the samples with a clip.")
+    ] = 0.0,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs that share the samples.")] = 1,
     peak_tflops: Annotated[
-        float, typer.Option(help="Of one GPU; an H100 has 989 in bfloat16.")
+        float, typer.Option(min=1e-3, help="Of one GPU; an H100 has 989 in bfloat16.")
     ] = 989.0,
-    utilisation: Annotated[float, typer.Option(help="How much of that is reached.")] = 0.35,
+    utilisation: Annotated[
+        float, typer.Option(min=1e-3, max=1, help="How much of that is reached.")
+    ] = 0.35,
     as_json: JsonFlag = False,
 ) -> None:
     """Parameters, memory of a GPU, tokens and hours of a run, before anyone rents a machine."""
@@ -121,6 +127,11 @@ def estimate(
     for name, write in ESTIMATE_ROWS:
         table.add_row(name, *(write(stage) for stage in stages))
     Console(highlight=False).print(table)
+    typer.echo(
+        f"For {assumed.samples:,} samples an epoch, {text_tokens} text tokens each, "
+        f"{clip_share:.0%} clips, on {gpus} GPU(s) of {peak_tflops:g} TFLOPS used to "
+        f"{utilisation:.0%}."
+    )
 
 
 ESTIMATE_ROWS: Final[tuple[tuple[str, Callable[[StageEstimate], str]], ...]] = (

@@ -16,7 +16,7 @@ from facellava import checkpoint
 from facellava.cli import main
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
-from train import run_checks
+from train import run_checks, run_trainer
 from train.run import train_run
 from train.run_config import load_config
 
@@ -115,3 +115,31 @@ def test_too_little_disk(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> N
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(run_checks.shutil, "disk_usage", lambda path: usage)
     assert refused().endswith("GiB are free; free some, or give another out folder.")
+
+
+def test_a_whole_model_to_start_from(refused: Refused, base: Path) -> None:
+    said = refused(f"start={base}")
+    assert (
+        said == f"'{base}' is a whole model and no adapter: give it as base, and leave start out."
+    )
+
+
+def test_an_out_folder_that_cannot_be_made(refused: Refused, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert refused(f"out={file}").startswith(f"'{file}' cannot be made (File exists)")
+    assert "cannot be made (Not a directory)" in refused(f"out={file / 'out'}")
+
+
+def test_a_loss_that_does_not_go_with_the_tokenizer(
+    refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_trainer, "verdict_words", lambda: ["two words"])
+    assert refused("loss=verdict").startswith("The base's tokenizer has no single token for each")
+
+
+def test_a_sample_that_is_too_long(refused: Refused, settings: list[str]) -> None:
+    said = refused("max_length=5")
+    assert said.endswith("and max_length is 5: raise it, or set bad_samples to skip.")
+    # The same folder then takes what the sentence asks for.
+    train_run(load_config("nano-lora", settings))

@@ -163,3 +163,18 @@ def test_a_base_from_scratch_runs_no_language_model_in_its_first_stage() -> None
     assert regions.parameters == instruct.parameters == 8_018_368
     assert regions.trainable < instruct.trainable < instruct.parameters
     assert regions.flops / regions.tokens < instruct.flops / instruct.tokens / 10
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--gpus=0", "--samples=0", "--text-tokens=-9", "--clip-share=2", "--utilisation=0"],
+)
+def test_what_nobody_can_assume(option: str) -> None:
+    outcome = CliRunner().invoke(training.app, ["estimate", "nano-lora", option])
+    assert outcome.exit_code == 2
+    assert option.partition("=")[0] in outcome.output
+
+
+def test_a_backbone_that_transformers_refuses() -> None:
+    with pytest.raises(BadSettings, match="do not make a model: embed_dim must be divisible"):
+        meta_model(preset("0.5b", "backbone.vision.hidden_size=7"))

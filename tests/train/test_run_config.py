@@ -66,9 +66,16 @@ def test_a_file_says_only_what_differs_from_its_preset(
         ),
         ("lora.rank=1", "There is no setting lora.rank"),
         ("instruct.batch=0", "The setting instruct.batch is 0: input should be greater"),
+        ("instruct.batch=9999999999", "The setting instruct.batch is 9999999999: input should be"),
+        ("instruct.epochs=inf", "The setting instruct.epochs is inf: input should be a finite"),
+        ("instruct.learning_rate=inf", "instruct.learning_rate is inf: input should be a finite"),
+        ("seed=4294967295", "The setting seed is 4294967295: input should be less than or equal"),
+        ("lora.targets=[]", '^lora.targets is \\[\\]; give "all", or names such as'),
+        ("lora.targets=['']", "^lora.targets is \\[''\\]; give"),
+        ("lora.targets=5", "^lora.targets is 5; give"),
         ("tune=half", "The setting tune is 'half': input should be 'lora' or 'full'."),
-        ("save_steps=7", "Save_steps is 7; make it a multiple of log_steps \\(10\\)"),
-        ("early_stopping=2", "Early_stopping keeps the best checkpoint: give eval_steps"),
+        ("save_steps=7", "^save_steps is 7; make it a multiple of log_steps \\(10\\)"),
+        ("early_stopping=2", "^early_stopping keeps the best checkpoint: give eval_steps"),
         ("stage", "--set 'stage' is not KEY=VALUE"),
     ],
 )
@@ -77,19 +84,29 @@ def test_what_is_refused(override: str, sentence: str) -> None:
         load_config("nano-lora", [*HERE, override])
 
 
+def test_one_layer_by_its_name() -> None:
+    assert load_config("nano-lora", [*HERE, "lora.targets=q_proj"]).lora.targets == ("q_proj",)
+    assert load_config("nano-lora", [*HERE, "lora.targets=all"]).lora.targets == "all"
+
+
+def test_lora_alone_cannot_hold_what_it_starts_from() -> None:
+    with pytest.raises(BadSettings, match="start is an adapter of FRLP and FRGCA, which one with"):
+        load_config("nano-lora", [*HERE, "lora_only=true", "start=runs/regions/adapter"])
+
+
 def test_lora_alone_needs_stage_instruct() -> None:
-    with pytest.raises(BadSettings, match="Lora_only leaves FRLP and FRGCA as they are"):
+    with pytest.raises(BadSettings, match="lora_only leaves FRLP and FRGCA as they are"):
         load_config("nano-lora", [*HERE, "lora_only=true", "stage=all"])
 
 
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("base=b", 'Base = "scratch" and a section scratch go together.'),
+        ("base=b", 'base = "scratch" and a section scratch go together.'),
         ("tune=lora", 'goes with stage = "all" and tune = "full"'),
-        ("eval_steps=10", 'Base = "scratch" has no use for eval_steps; leave it out.'),
+        ("eval_steps=10", 'base = "scratch" has no use for eval_steps; leave it out.'),
         ("scratch.encoder.picture=1", "did you mean scratch.encoder.pictures?"),
-        ("scratch.encoder.pictures=0", "Scratch.encoder.pictures must be at least 1."),
+        ("scratch.encoder.pictures=0", "scratch.encoder.pictures must be at least 1."),
         ("scratch.encoder.seed=1", "A run has one seed: give seed"),
         ("scratch.width=255", "make it an even multiple of scratch.heads"),
         ("scratch.depth=3", "There is no setting scratch.depth; did you mean"),
