@@ -27,7 +27,7 @@ from facellava.tasks import TASKS
 from train.dataset import Usable, learned_tokens
 from train.face_arrays import ABSENT, UNITS
 from train.features import FeatureCache
-from train.tokenizer import verdict_words
+from train.tokenizer import json_words, verdict_words
 
 VERDICT_WEIGHT = 3.0
 AGE_SPREAD_YEARS = 2.5
@@ -202,9 +202,10 @@ class VerdictLoss(nn.Module):
     """
 
     weights: Tensor
-    year_ids: Tensor
+    year_ids: Tensor  # (F, Y), of each form in which years are written
     year_targets: Tensor
-    year_of_token: Tensor
+    year_of_token: Tensor  # (V, 2), year and form
+    colons: Tensor
     unit_ids: Tensor
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -215,18 +216,26 @@ class VerdictLoss(nn.Module):
             ids = tokenizer.encode(word, add_special_tokens=False)
             return int(ids[0])
 
-        for word in verdict_words():
+        def is_whole(word: str) -> bool:
+            return len(tokenizer.encode(word, add_special_tokens=False)) == 1
+
+        for word in (*verdict_words(), *filter(is_whole, json_words())):
             weights[token(word)] = VERDICT_WEIGHT
         years = torch.arange(len(TASKS["age"].labels), dtype=torch.float32)
         spread = torch.exp(-((years - years[:, None]) ** 2) / (2 * AGE_SPREAD_YEARS**2))
         self.register_buffer("weights", weights)
-        self.register_buffer("year_ids", torch.tensor([token(f" {y}") for y in range(len(years))]))
         self.register_buffer("year_targets", spread / spread.sum(dim=1, keepdim=True))
-        index = torch.full((len(tokenizer),), -1)
-        index[self.year_ids] = torch.arange(len(years))
+        # " 26" in prose, "26" in JSON, which some tokenizers write as two tokens.
+        numbers = range(len(years))
+        forms = [[f" {y}" for y in numbers], [str(y) for y in numbers]]
+        whole = [form for form in forms if all(map(is_whole, form))]
+        self.register_buffer("year_ids", torch.tensor([[*map(token, form)] for form in whole]))
+        index = torch.full((len(tokenizer), 2), -1)
+        for form, ids in enumerate(self.year_ids):
+            index[ids] = torch.stack([torch.arange(len(ids)), torch.full_like(ids, form)], dim=1)
         self.register_buffer("year_of_token", index)
         self.register_buffer("unit_ids", torch.tensor([token(f" {unit}") for unit in UNITS]))
-        self.colon = token(":")
+        self.register_buffer("colons", torch.tensor([token(":"), token('":')]))
 
     def forward(self, logits: Tensor, labels: Tensor, uncoded: Tensor) -> Tensor:
         """The weighted mean over the tokens that are learned; arguments as of :meth:`summed`."""
@@ -257,16 +266,17 @@ class VerdictLoss(nn.Module):
         of_token = uncoded if uncoded.ndim == 3 else uncoded[:, None].expand(*labels.shape, -1)
         unknown = of_token[:, 1:][learned] & (self.unit_ids != targets[:, None])
         scores[:, self.unit_ids] = scores[:, self.unit_ids].masked_fill(unknown, -torch.inf)
-        # Only behind "Age:" is a number an age; elsewhere (" 5 o'clock shadow") it is a word.
-        behind_colon = labels[:, :-1][learned] == self.colon
+        # Only behind "Age:" or "label": is a number an age; elsewhere (" 5 o'clock") it is a word.
+        behind_colon = torch.isin(labels[:, :-1][learned], self.colons)
         weights = self.weights[targets]
         if rows is not None:
             weights = weights * rows[:, None].expand_as(learned)[learned]
         logs = functional.log_softmax(scores, dim=-1)
         errors = -logs.gather(1, targets[:, None])[:, 0]
-        years = self.year_of_token[targets]
+        years, forms = self.year_of_token[targets].unbind(dim=1)
         aged = (years >= 0) & behind_colon
         if aged.any():
-            soft = -(self.year_targets[years[aged]] * logs[aged][:, self.year_ids]).sum(dim=1)
+            offered = logs[aged].gather(1, self.year_ids[forms[aged]])
+            soft = -(self.year_targets[years[aged]] * offered).sum(dim=1)
             errors = errors.masked_scatter(aged, soft)
         return (errors * weights).sum()

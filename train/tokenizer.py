@@ -41,6 +41,12 @@ def verdict_words() -> list[str]:
     return [word for word in closed_words() if word not in names]
 
 
+def json_words() -> list[str]:
+    """The verdicts as JSON writes them, without a space: one token each, too."""
+    listed = {" yes", " no", *LISTED}
+    return ["true", "false", *(word.strip() for word in verdict_words() if word not in listed)]
+
+
 def pre_tokenizer() -> pre_tokenizers.PreTokenizer:
     """Pieces: attribute names before yes or no, yes/no with its mark, words, numbers, the rest."""
     names = sorted((re.escape(f" {name}") for name in TASKS["attributes"].labels), key=len)
@@ -79,7 +85,8 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     words = closed_words()
-    tokenizer.train_from_iterator(chain(_repeated(words), texts), trainer)
+    quoted = [f'"{word}"' for word in json_words()]
+    tokenizer.train_from_iterator(chain(_repeated([*words, *quoted]), texts), trainer)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -88,6 +95,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         padding_side="left",
         additional_special_tokens=[*CHAT_TEMPLATE_TOKENS[:-1], IMAGE_TOKEN, VIDEO_TOKEN],
     )
+    words += json_words()
     split = [word for word in words if len(_in_context(wrapped, word)) != 1]
     if split:
         raise BadSample(f"These label words are not single tokens: {', '.join(split)}.")

@@ -158,6 +158,9 @@ def test_years_are_spread_behind_age_only(
     spread = [error("Age: 34 years.", f"Age: {years} years.") for years in (35, 37, 44)]
     assert spread == sorted(spread)
     assert spread[0] < spread[1] < spread[2]
+    in_json = [error('"label":34,', f'"label":{years},') for years in (35, 37, 44)]
+    assert in_json == pytest.approx(spread, rel=0.5)
+    assert in_json[0] < in_json[1] < in_json[2]
     far = error("There are 34 folds.", "There are 44 folds.")
     near = error("There are 34 folds.", "There are 35 folds.")
     assert near == pytest.approx(far)

@@ -33,6 +33,15 @@ def test_ages_are_single_tokens(mini_tokenizer: PreTrainedTokenizerFast) -> None
     assert len(ids(mini_tokenizer, " 117")) > 1
 
 
+def test_verdicts_in_json_are_single_tokens(mini_tokenizer: PreTrainedTokenizerFast) -> None:
+    for age in (7, 43, 101):
+        written = ids(mini_tokenizer, TASKS["age"].write_json(age, []))
+        assert ids(mini_tokenizer, str(age))[0] in written
+        assert len(ids(mini_tokenizer, str(age))) == 1
+    for word in ("happiness", "AU12", "fake", "true"):
+        assert len(ids(mini_tokenizer, word)) == 1
+
+
 def test_two_tokens_an_attribute(mini_tokenizer: PreTrainedTokenizerFast) -> None:
     lead = TASKS["attributes"].lead(TABLE)
     opening = len(ids(mini_tokenizer, "Attributes:"))
