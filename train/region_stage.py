@@ -1,8 +1,8 @@
 """Stage 1: FRLP and FRGCA learn what landmarks say about a face, under a frozen encoder.
 
 The paper trains them through its pre-trained language model. Nano has none yet, so the heads of
-the encoder's pre-training stand in: the enriched tokens have to hold the face's labels and its
-measured quantities. The projector learns along, since it starts from nothing too.
+the encoder's pre-training stand in: the enriched tokens have to hold the face's labels, its
+measured quantities and its landmarks. The projector learns along, since it starts from nothing too.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from train.face_batches import LABELS
 from train.features import FeatureCache
 from train.heads import FaceHeads, expression_targets, figures, losses
 from train.run_config import RunConfig
+from train.shape_head import ShapeHead
 from train.stage_trainer import StageTrainer, last_whole_checkpoint, stage_arguments
 
 
 class RegionStage(nn.Module):
     """Projector, FRLP and FRGCA under the supervised heads."""
 
-    def __init__(self, face_encoder: FaceEncoder, measured: int) -> None:
+    def __init__(self, face_encoder: FaceEncoder, shape: ShapeHead, measured: int) -> None:
         super().__init__()
-        self.face_encoder = face_encoder
+        self.face_encoder, self.shape = face_encoder, shape
         self.face_encoder.vision_tower.requires_grad_(False)
         self.heads = FaceHeads(face_encoder.config.hidden_size, measured)
 
@@ -41,7 +42,8 @@ class RegionStage(nn.Module):
         """image_features (B, N, W), landmarks (B, 68, 2) and every label of LABELS."""
         tokens = self.face_encoder(image_features, landmarks).tokens
         outputs = self.heads(tokens)
-        return {"loss": losses(outputs, labels, smoothing=0.05), "logits": outputs}
+        loss = losses(outputs, labels, smoothing=0.05) + self.shape(tokens, landmarks)
+        return {"loss": loss, "logits": outputs}
 
 
 class FaceRows(Dataset[dict[str, Tensor]]):
@@ -71,14 +73,19 @@ class FaceRows(Dataset[dict[str, Tensor]]):
 
 
 def train_regions(
-    face_encoder: FaceEncoder, train: FaceRows, held_out: FaceRows, out: Path, config: RunConfig
+    face_encoder: FaceEncoder,
+    shape: ShapeHead,
+    train: FaceRows,
+    held_out: FaceRows,
+    out: Path,
+    config: RunConfig,
 ) -> list[dict[str, float]]:
-    """Train FRLP, FRGCA and projector in place; goes on from the last checkpoint in `out`.
+    """Train FRLP, FRGCA, projector and shape head in place; goes on from the last checkpoint.
 
     Returns:
         The log of the steps; its last entry holds the heads' figures on the faces set aside.
     """
-    stage = RegionStage(face_encoder, train.arrays.measured.shape[1])
+    stage = RegionStage(face_encoder, shape, train.arrays.measured.shape[1])
 
     def score(prediction: EvalPrediction) -> dict[str, float]:
         return figures(prediction.predictions, held_out.arrays)

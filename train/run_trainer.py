@@ -21,6 +21,7 @@ from train.packed_rows import PackedRows
 from train.packing import PackingPlan
 from train.plain_loss import PlainLoss, learned_places
 from train.run_config import RunConfig, Stage
+from train.shape_head import ShapeHead
 from train.stage_trainer import StageTrainer, stage_arguments
 from train.tokenizer import verdict_words
 
@@ -57,6 +58,8 @@ class RunTrainer(StageTrainer):
         base: the Face-LLaVA model inside what is trained.
         measure: task metrics of the model, at each evaluation; None for the loss alone.
         weigher: of clips, by what the model says of their labels; None weighs all alike.
+        shape: reads the landmarks from the visual tokens, which must go on to hold them; it does
+            not learn. Of photos and clips that are kept as features.
         **settings: as Trainer takes them.
     """
 
@@ -70,10 +73,12 @@ class RunTrainer(StageTrainer):
         loss: VerdictLoss | PlainLoss,
         measure: Measure | None = None,
         weigher: ClipWeigher | None = None,
+        shape: ShapeHead | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
         self.base, self.measure, self.weigher = base, measure, weigher
+        self.shape = shape.requires_grad_(False).to(self.args.device) if shape else None
         self.answer_loss = loss.to(self.args.device)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor:
@@ -105,6 +110,10 @@ class RunTrainer(StageTrainer):
             rows = self.weigher.rows(outputs.logits, keep, clips, progress, self.accelerator)
         total = self.answer_loss.summed(outputs.logits, labels[:, keep], uncoded, rows)
         loss = total / num_items_in_batch * self.accelerator.num_processes
+        if self.shape is not None and model.training:
+            tokens = self.base.face_encoder(rest["image_features"], rest["landmarks"]).tokens
+            away = self.shape(tokens, rest["landmarks"])
+            loss = loss + away / self.args.gradient_accumulation_steps
         return (loss, outputs) if return_outputs else loss
 
     def evaluate(self, *arguments: Any, **more: Any) -> dict[str, float]:
@@ -158,6 +167,7 @@ def new_trainer(
     train: TrainingRows | InstructionRows,
     held_out: TrainingRows | None,
     measure: Measure | None,
+    shape: ShapeHead | None = None,
 ) -> RunTrainer:
     """The trainer of one stage; its checkpoints go to `folder`."""
     if config.tune == "full" and base.config.text_config.tie_word_embeddings:
@@ -169,6 +179,7 @@ def new_trainer(
         loss=answer_loss(collate.processor.tokenizer, config.loss),
         measure=measure,
         weigher=ClipWeigher() if config.clip_noise_weights else None,
+        shape=shape,
         model=model,
         stage=config.of_stage(stage),
         args=stage_arguments(

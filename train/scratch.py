@@ -49,11 +49,13 @@ from train.run_checks import check_free
 from train.run_config import RunConfig
 from train.run_report import REPORT_FILE, StageReport, write_report
 from train.run_trainer import new_trainer
+from train.shape_head import ShapeHead
 from train.stage_trainer import last_whole_checkpoint
 from train.tokenizer import train_tokenizer
 from train.trainable import ShowTable, make_trainable, trainable_table
 
 IMAGE_SIZE = 96
+SHAPE_FILE = "shape_head.safetensors"
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
 
 
@@ -117,8 +119,8 @@ def train_from_scratch(config: RunConfig, show: ShowTable) -> Path:
     features = cache_features(
         model.face_encoder, train.arrays, out / "train_features", variants=scratch.variants
     )
-    _teach_regions(config, model, train, features, aside, show)
-    rows = _teach_answers(config, scratch, parts, train, features, show)
+    shape = _teach_regions(config, model, train, features, aside, show)
+    rows = _teach_answers(config, scratch, parts, train, features, shape, show)
     model.config.calibration = fit_temperatures(model, processor, list(aside.records()))
     checkpoint.save(model.to("cpu"), processor, result, dtype=torch.float16)
     write_model_card(result, out.name, read_manifest(config.corpus))
@@ -232,9 +234,9 @@ def _teach_regions(
     features: FeatureCache,
     aside: _Faces,
     show: ShowTable,
-) -> None:
+) -> ShapeHead:
     folder = config.out / "regions"
-    learned = folder / "face_encoder.safetensors"
+    shape, learned = ShapeHead(model.config), folder / "face_encoder.safetensors"
     if not learned.exists():
         table = trainable_table(make_trainable(model, config, "regions"))
         show("regions", table)
@@ -244,6 +246,7 @@ def _teach_regions(
         scale = measured_scale(train.arrays)
         history = train_regions(
             model.face_encoder,
+            shape,
             FaceRows(features, train.arrays, scale, vary=True),
             FaceRows(held_out, aside.arrays, scale, vary=False),
             folder,
@@ -251,9 +254,12 @@ def _teach_regions(
         )
         StageReport("regions", history, table).write(folder)
         partial = learned.with_suffix(".partial")
-        save_file({k: v.contiguous() for k, v in model.face_encoder.state_dict().items()}, partial)
-        partial.replace(learned)
+        for part, path in ((shape, folder / SHAPE_FILE), (model.face_encoder, learned)):
+            save_file({k: v.contiguous() for k, v in part.state_dict().items()}, partial)
+            partial.replace(path)
     model.face_encoder.load_state_dict(load_file(learned))
+    shape.load_state_dict(load_file(folder / SHAPE_FILE))
+    return shape
 
 
 def _teach_answers(
@@ -262,6 +268,7 @@ def _teach_answers(
     parts: Parts,
     train: _Faces,
     features: FeatureCache,
+    shape: ShapeHead,
     show: ShowTable,
 ) -> InstructionRows:
     model, processor = parts
@@ -285,6 +292,7 @@ def _teach_answers(
         rows,
         None,
         None,
+        shape,
     )
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
     StageReport("instruct", trainer.state.log_history, table).write(folder)

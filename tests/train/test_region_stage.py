@@ -18,6 +18,7 @@ from train.features import FeatureCache
 from train.heads import measured_scale
 from train.region_stage import FaceRows, RegionStage, train_regions
 from train.run_config import load_config
+from train.shape_head import ShapeHead
 
 FACES = 64
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
@@ -53,14 +54,26 @@ def face_encoder(new_parts: Callable[[], Parts]) -> FaceEncoder:
     return new_parts()[0].face_encoder
 
 
+@torch.no_grad()
+def away(face_encoder: FaceEncoder, head: ShapeHead, rows: FaceRows) -> float:
+    landmarks = torch.stack([rows[number]["landmarks"] for number in range(len(rows))])
+    features = torch.stack([rows[number]["image_features"] for number in range(len(rows))])
+    return float(head(face_encoder(features, landmarks).tokens, landmarks))
+
+
 def test_stage_one_reads_the_landmarks(
     face_encoder: FaceEncoder, rows: FaceRows, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = {k: v.clone() for k, v in face_encoder.state_dict().items()}
     quick = ["regions.epochs=40", "regions.batch=32", "regions.learning_rate=3e-3"]
     config = load_config("nano", ["corpus=c", f"out={tmp_path}", *quick])
-    found = train_regions(face_encoder, rows, rows, tmp_path / "run", config)[-1]
+    shape = ShapeHead(face_encoder.config)
+    found = train_regions(face_encoder, shape, rows, rows, tmp_path / "run", config)[-1]
     assert found["eval_expression_WAR"] > 0.95
+    read, blank = (
+        away(face_encoder, head, rows) for head in (shape, ShapeHead(face_encoder.config))
+    )
+    assert read < 0.3 * blank
     after = face_encoder.state_dict()
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed
@@ -73,12 +86,12 @@ def test_stage_one_reads_the_landmarks(
     # A finished run is read, not trained: a blank encoder comes to the same figures.
     for parameter in face_encoder.parameters():
         torch.nn.init.zeros_(parameter)
-    again = train_regions(face_encoder, rows, rows, tmp_path / "run", config)[-1]
+    again = train_regions(face_encoder, shape, rows, rows, tmp_path / "run", config)[-1]
     assert again["eval_loss"] == pytest.approx(found["eval_loss"], abs=1e-4)
 
 
 def test_the_stage_needs_no_label_in_particular(face_encoder: FaceEncoder, rows: FaceRows) -> None:
-    stage = RegionStage(face_encoder, rows.arrays.measured.shape[1])
+    stage = RegionStage(face_encoder, ShapeHead(face_encoder.config), rows.arrays.measured.shape[1])
     row = {name: value[None] for name, value in rows[0].items()}
     outputs = stage(**row)
     assert outputs["loss"].isfinite()
