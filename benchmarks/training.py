@@ -33,13 +33,14 @@ from rich.table import Table
 from transformers import Trainer, TrainingArguments, set_seed
 
 from facellava import checkpoint
-from train.dataset import Collator, CorpusTables, Encoded, Reader, TrainingRows, Usable, scan
+from train.dataset import Collator, CorpusTables, Encoded, Reader, TrainingRows, scan
 from train.packed_attention import attend_by_sample
 from train.packed_rows import PackingCollator
 from train.run_checks import base_folder
 from train.run_config import RunConfig, load_config
 from train.run_trainer import new_trainer
 from train.trainable import make_trainable
+from train.usable import Usable
 
 WAYS: Final = {"plain": "Trainer's plain loop", "grouped": "grouped", "packed": "packed"}
 MEASURES: Final = ("seconds", "cpu_seconds", "peak_mib")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -168,7 +169,7 @@ def save(
     """
     stored = _stored_state(model.state_dict() if state is None else state, dtype)
     with whole_folder(path) as draft:
-        with _no_progress_bars():
+        with no_progress_bars():
             model.save_pretrained(draft, state_dict=stored)
         processor.save_pretrained(draft)
     return Path(path)
@@ -198,12 +199,24 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         raise BadCheckpoint(unwritable) from error
     try:
         yield draft
-        draft.chmod(0o755)
+        open_to_others(draft)
         _replace_folder(draft, target)
     except (OSError, SafetensorError) as error:
         raise BadCheckpoint(unwritable) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def open_to_others(folder: Path) -> None:
+    """Give a folder and its files the modes that the user's umask says.
+
+    mkdtemp and safetensors make theirs for the owner alone.
+    """
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
+    folder.chmod(0o777 & ~mask)
 
 
 def _replace_folder(draft: Path, target: Path) -> None:
@@ -222,7 +235,7 @@ def _replace_folder(draft: Path, target: Path) -> None:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """Silence transformers' bars: a folder is read or written in one go, often inside a command."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
@@ -277,7 +290,7 @@ def load(
     _check_files(folder)
     try:
         config = FaceLlavaConfig.from_pretrained(folder, local_files_only=True)
-        with _no_progress_bars():
+        with no_progress_bars():
             model, report = FaceLlavaForConditionalGeneration.from_pretrained(
                 folder,
                 config=config,

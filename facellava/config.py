@@ -202,6 +202,14 @@ class FaceLlavaConfig(PreTrainedConfig):
                 f"clip_merge is {self.clip_merge}, which does not divide the {self.clip_frames} "
                 "frames of a clip."
             )
+        most = getattr(self.text_config, "max_position_embeddings", None)
+        if self.clip_frames is not None and most is not None:
+            tokens = self.clip_frames // self.clip_merge * self.tokens_per_clip_frame
+            if tokens > most:
+                raise BadModelInput(
+                    f"clip_frames is {self.clip_frames}, which makes {tokens} tokens of a clip; "
+                    f"the language model reads {most} at most."
+                )
 
     @property
     def hidden_size(self) -> int:

@@ -7,7 +7,6 @@ with its id, before an hour is spent. Nothing is ever replaced by another sample
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from facellava.records import FaceRecord, Sample
 from train.clip_choices import Choice, ClipChoices, choice_tensors
 from train.clip_frames import FrameAugment, FrameDraw
 from train.face_arrays import ABSENT, coded_units
+from train.usable import Usable
 
 logger = logging.getLogger(__name__)
 
@@ -144,6 +144,10 @@ class Reader:
             sample = self.tables.sample(row)
             sample_id = sample.sample_id
             record = self.tables.face(row)
+            if not np.isfinite(record.landmarks).all():
+                raise BadModelInput("a landmark of its face is not a finite number.")
+            if not sample.answer.strip():
+                raise BadModelInput("its answer is empty.")
             item = shown(record, self.clip_frames)
             if draw is not None and isinstance(item, Sequence):
                 item = draw.of(record.faces(), self.clip_frames, row)
@@ -181,48 +185,6 @@ def _uncoded(record: FaceRecord) -> NDArray[np.bool_]:
     # Where none is coded, the answer's units were measured, and all of them were.
     found: NDArray[np.bool_] = (units == ABSENT) & bool((units != ABSENT).any())
     return found
-
-
-@dataclass(frozen=True)
-class Usable:
-    """The samples that training may use, with what grouping needs, and the others.
-
-    Attributes:
-        rows: (N,) numbers of the samples in the tables.
-        lengths: (N,) tokens, image tokens included.
-        frames: (N,) frames shown.
-        learned: (N,) tokens with a loss.
-        skipped: sentence of each sample that cannot be used.
-    """
-
-    rows: NDArray[np.int64]
-    lengths: NDArray[np.int32]
-    frames: NDArray[np.int32]
-    learned: NDArray[np.int32]
-    skipped: tuple[str, ...]
-
-    def save(self, path: Path) -> None:
-        """Write them as one file, whole or not at all."""
-        partial = path.with_name(f"{path.name}.partial")
-        with partial.open("wb") as file:
-            np.savez(
-                file,
-                rows=self.rows,
-                lengths=self.lengths,
-                frames=self.frames,
-                learned=self.learned,
-                skipped=np.array(self.skipped, dtype=np.str_),
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> Usable:
-        """What :meth:`save` wrote."""
-        with np.load(path) as stored:
-            arrays = {name: stored[name] for name in ("rows", "lengths", "frames", "learned")}
-            return cls(**arrays, skipped=tuple(stored["skipped"].tolist()))
 
 
 class _Scanned(Dataset[tuple[int, int, int, int, str]]):

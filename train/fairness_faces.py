@@ -27,6 +27,7 @@ from train.fairness_split import (
     GroupTask,
     Split,
     SplitSettings,
+    make_study_folder,
     read_split,
 )
 
@@ -45,7 +46,6 @@ def drawn_faces(corpus: Path, out: Path, settings: SplitSettings) -> Split:
     """
     path = out / SPLIT_FILE
     if not path.is_file():
-        out.mkdir(parents=True, exist_ok=True)
         write_split(corpus, path, settings)
     split = read_split(path)
     if split.settings != settings:
@@ -82,6 +82,8 @@ def write_split(corpus: Path, path: Path, settings: SplitSettings) -> None:
                 )
             rows += found if part == "test" else _imbalanced(found, settings, GROUP_TASKS[name])
     table = pa.Table.from_pylist(rows, schema=SCHEMA)
+    # Only now: a corpus that cannot be used leaves no folder behind.
+    make_study_folder(path.parent)
     partial = path.with_name(f"{path.name}.partial")
     pq.write_table(
         table.replace_schema_metadata({"settings": json.dumps(asdict(settings))}), partial

@@ -40,6 +40,20 @@ SCHEMA: Final = pa.schema(
 )
 
 
+def make_study_folder(out: Path) -> None:
+    """The folder of a study, and what is above it.
+
+    Raises:
+        BadSettings: there is a file at its place, or it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadSettings(
+            f"'{out}' cannot be a folder ({error.strerror}); give another --out."
+        ) from error
+
+
 @dataclass(frozen=True)
 class GroupTask:
     """A yes-or-no question about faces of one source, and the groups it should be fair to.

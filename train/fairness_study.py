@@ -31,7 +31,7 @@ from facellava.metrics import demographic_parity, equal_opportunity, equalized_o
 from facellava.whole_files import write_text
 from train.device import training_device
 from train.fairness_report import GridPoint, TaskUnits, write_report
-from train.fairness_split import Part, Split
+from train.fairness_split import Part, Split, make_study_folder
 from train.fairness_training import DevicePart, TrainingSettings, answers, train_network
 from train.optimisers import OPTIMISERS
 
@@ -80,7 +80,7 @@ def run_study(split: Split, out: Path, settings: StudySettings) -> dict[str, Any
     Raises:
         BadSettings: the folder holds a study of other faces or settings.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_study_folder(out)
     _claim(out, {"faces": split.sha256, **asdict(settings)})
     device = training_device()
     a_task = sum(len(RATES[name]) + settings.seeds for name in settings.optimisers)

@@ -17,8 +17,9 @@ from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord, Sample
 from facellava.tasks import Verdict
-from train.dataset import Reader, Usable, shown
+from train.dataset import Reader, shown
 from train.face_arrays import ABSENT, UNITS, coded_units
+from train.usable import Usable
 
 BATCH: Final = 16
 

@@ -24,10 +24,11 @@ from facellava.conversation import face_conversation
 from facellava.processor import IGNORED_LABEL, EncodedText, FaceLlavaProcessor
 from facellava.records import Sample
 from facellava.tasks import TASKS
-from train.dataset import Usable, learned_tokens
+from train.dataset import learned_tokens
 from train.face_arrays import ABSENT, UNITS
 from train.features import FeatureCache
 from train.tokenizer import json_words, verdict_words
+from train.usable import Usable
 
 VERDICT_WEIGHT = 3.0
 AGE_SPREAD_YEARS = 2.5

@@ -114,14 +114,15 @@ def _check_folder(folder: Path) -> None:
 def _weights(folder: Path, kind: Any, **settings: Any) -> PreTrainedModel:
     """A model of safetensors alone, in the type in which it is stored."""
     try:
-        model, report = kind.from_pretrained(
-            folder,
-            dtype="auto",
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            **settings,
-        )
+        with checkpoint.no_progress_bars():
+            model, report = kind.from_pretrained(
+                folder,
+                dtype="auto",
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+                **settings,
+            )
     except UNREADABLE as error:
         raise BadCheckpoint(
             f"{folder} cannot be read as {kind.__name__} from safetensors; copy it anew, or give "

@@ -37,7 +37,7 @@ from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord
 from train.clip_choices import ClipChoices, label_weights
-from train.dataset import Collator, CorpusTables, Reader, TrainingRows, Usable, scan
+from train.dataset import Collator, CorpusTables, Reader, TrainingRows, scan
 from train.device import training_device
 from train.held_out import HeldOutAnswers, choose, set_aside
 from train.model_card import write_model_card, write_training_data
@@ -51,13 +51,21 @@ from train.processes import (
     whole_state,
 )
 from train.quantise import load_nf4
-from train.run_checks import base_folder, check_apart, check_machine, check_space, check_start
+from train.run_checks import (
+    base_folder,
+    check_apart,
+    check_machine,
+    check_one_process,
+    check_space,
+    check_start,
+)
 from train.run_config import RunConfig, Stage
 from train.run_report import REPORT_FILE, StageReport, write_report, write_whole
 from train.run_trainer import answer_loss, new_trainer
 from train.scratch import train_from_scratch
 from train.stage_trainer import last_whole_checkpoint
 from train.trainable import ShowTable, make_trainable, trainable_table
+from train.usable import Usable
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +99,7 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
     """
     check_machine(config)
     if config.scratch is not None:
+        check_one_process()
         _open_folder(config, _note(config, None))
         return train_from_scratch(config, show)
     processes = join()
@@ -193,8 +202,8 @@ def _open_folder(config: RunConfig, note: dict[str, Any]) -> bool:
     """
     file = config.out / RUN_FILE
     if file.is_file():
-        before = json.loads(file.read_text("utf-8"))
-        then = before["settings"]
+        before = checkpoint.read_json(file)
+        then = before.get("settings") or {}
         odd = [key for key, value in note["settings"].items() if value != then.get(key)]
         odd += [
             what
@@ -341,7 +350,7 @@ def _store(
         write_model_card(draft, result.parent.name, read_manifest(config.corpus))
         write_training_data(draft, config.corpus)
         write_whole(draft / NOTE_FILE, json.dumps(note, indent=1))
-        draft.chmod(0o755)
+        checkpoint.open_to_others(draft)
         draft.rename(result)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -65,6 +65,18 @@ def check_machine(config: RunConfig) -> None:
         check_nf4(training_device())
 
 
+def check_one_process() -> None:
+    """Refuse a launcher where one process does everything.
+
+    Raises:
+        BadSettings: there are several processes.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise BadSettings(
+            "A base from scratch is trained in one process: start the command without a launcher."
+        )
+
+
 def base_folder(config: RunConfig) -> Path:
     """The folder of the base checkpoint."""
     return embedded_weights() if config.base == EMBEDDED else Path(config.base)

@@ -11,10 +11,10 @@ from typing import Any, Final
 
 from matplotlib.figure import Figure
 
-from train.dataset import Usable
 from train.held_out import Given
 from train.run_config import RunConfig, Stage
 from train.trainable import PartRow
+from train.usable import Usable
 
 HISTORY_FILE: Final = "history.json"
 ANSWERS_SHOWN: Final = 12

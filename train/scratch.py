@@ -16,7 +16,6 @@ A step whose result is there is not done again.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +86,7 @@ def train_from_scratch(config: RunConfig, show: ShowTable) -> Path:
         show: called before each stage with what learns in it.
 
     Raises:
-        BadSettings: several processes, or too little disk.
+        BadSettings: no section scratch, or too little disk.
         BadCorpus, BadSample: a corpus that holds nothing to train on, or too little text.
         BadCheckpoint: the folder holds another encoder's run.
         TrainingStopped: a loss that is no number, or a full disk.
@@ -95,10 +94,6 @@ def train_from_scratch(config: RunConfig, show: ShowTable) -> Path:
     scratch, out = config.scratch, config.out
     if scratch is None:
         raise BadSettings('A base from scratch needs a section scratch; use the preset "nano".')
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise BadSettings(
-            "A base from scratch is trained in one process: start the command without a launcher."
-        )
     result = out / "model"
     if result.is_dir() and (out / REPORT_FILE).is_file():
         return result

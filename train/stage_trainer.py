@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +19,9 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 
-from facellava.errors import TrainingStopped
+from facellava.errors import BadCheckpoint, FacellavaError, TrainingStopped
 from train.optimisers import OPTIMISERS
 from train.run_config import RunConfig, Stage, StageSettings
 
@@ -58,6 +61,18 @@ class StageTrainer(Trainer):
             raise _not_finite("gradient", self.state, self.args)
         return norm
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with _readable(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            super()._load_rng_state(checkpoint)
+
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         try:
@@ -90,6 +105,20 @@ class StageTrainer(Trainer):
                 shutil.rmtree(folder)
 
 
+@contextmanager
+def _readable(folder: str | None) -> Iterator[None]:
+    """What torch, safetensors, PEFT and accelerate raise on damaged files has no common kind."""
+    try:
+        yield
+    except FacellavaError:
+        raise
+    except Exception as error:
+        raise BadCheckpoint(
+            f"'{folder}' is damaged ({type(error).__name__}); remove that folder, and the same "
+            "command goes on from an earlier checkpoint, or from the start of the stage."
+        ) from error
+
+
 def _not_finite(what: str, state: TrainerState, args: TrainingArguments) -> TrainingStopped:
     return TrainingStopped(
         f"The {what} of step {state.global_step + 1} is not a finite number: set a learning rate "
@@ -115,14 +144,23 @@ class LoggedProgress(ProgressCallback):
 
 
 def last_whole_checkpoint(folder: Path) -> str | None:
-    """The newest checkpoint that was written to its end; cut-off ones are removed."""
+    """The newest checkpoint that was written to its end; cut-off ones are removed.
+
+    Raises:
+        BadCheckpoint: what it says of the run so far is damaged.
+    """
     found: dict[int, Path] = {}
     for each in folder.glob("checkpoint-*"):
         if (each / WHOLE_MARK).is_file():
             found[int(each.name.rpartition("-")[2])] = each
         else:
             shutil.rmtree(each)
-    return str(found[max(found)]) if found else None
+    if not found:
+        return None
+    newest = str(found[max(found)])
+    with _readable(newest):
+        TrainerState.load_from_json(str(Path(newest) / TRAINER_STATE_NAME))
+    return newest
 
 
 def stage_arguments(

@@ -158,7 +158,7 @@ def base(
         Optional[str],  # noqa: UP045
         typer.Option(help="The preset that it is for: refuses other sizes."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the new parts' weights.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of the new parts' weights.")] = 0,
 ) -> None:
     """Join a vision encoder and a language model to a base that `train run` can teach."""
     from train.new_base import make_base

@@ -97,10 +97,17 @@ class Grammar:
         return _SPACE_BEFORE_MARK.sub("", text)
 
     def _filled(self, text: str, rng: random.Random) -> str:
+        used: set[str] = set()
+
         def fill(slot: re.Match[str]) -> str:
             name = slot.group(1)
             fillers = self.slots[name] if name in self.slots else PEOPLE_SLOTS[name]
-            return self._filled(rng.choice(fillers), rng)
+            chosen = rng.choice(fillers)
+            # "AU6 or AU6?" asks nothing.
+            while chosen in used and len({*fillers} - used) > 0:
+                chosen = rng.choice(fillers)
+            used.add(chosen)
+            return self._filled(chosen, rng)
 
         return _SLOT.sub(fill, text)
 

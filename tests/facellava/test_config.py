@@ -71,3 +71,11 @@ def test_values_outside_what_is_allowed(build_config, resnet_vision, settings, s
 def test_backbone_that_transformers_does_not_know():
     with pytest.raises(BadModelInput, match="languagebind"):
         FaceLlavaConfig(vision_config={"model_type": "languagebind"}, text_config=ResNetConfig())
+
+
+def test_a_clip_fits_what_the_language_model_reads(build_config, resnet_vision):
+    positions = build_config(resnet_vision, image_size=96).text_config.max_position_embeddings
+    most = positions // 36
+    assert build_config(resnet_vision, image_size=96, clip_frames=most).clip_frames == most
+    with pytest.raises(BadModelInput, match=f"reads {positions} at most"):
+        build_config(resnet_vision, image_size=96, clip_frames=most + 1)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +24,10 @@ from train.dataset import (
     ModalityLengthGroups,
     Reader,
     TrainingRows,
-    Usable,
     scan,
 )
 from train.face_arrays import UNITS
+from train.usable import Usable
 
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
 
@@ -82,6 +83,29 @@ def test_a_batch_of_photos_and_clips_is_what_the_model_takes(
     uncoded = batch.pop("uncoded")
     assert not uncoded.any()
     assert new_parts()[0](**batch).loss.isfinite()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"landmarks": np.full((1, 68, 2), np.nan, np.float32)}, "is not a finite number"),
+        ({"answer": "  "}, "its answer is empty"),
+    ],
+)
+def test_a_sample_that_teaches_nothing_is_a_bad_one(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], sentence: str
+) -> None:
+    usable = scan(reader, skip=False)
+    row = int(usable.rows[usable.frames == 1][0])
+    sample, face = reader.tables.sample(row), reader.tables.face(row)
+    if "answer" in change:
+        sample = replace(sample, **change)
+    else:
+        face = replace(face, **change)
+    monkeypatch.setattr(type(reader.tables), "sample", lambda self, row: sample)
+    monkeypatch.setattr(type(reader.tables), "face", lambda self, row: face)
+    with pytest.raises(BadSample, match=f"Sample {sample.sample_id} cannot be used: .*{sentence}"):
+        reader.read(row)
 
 
 def test_clips_are_thinned_evenly(reader: Reader) -> None:

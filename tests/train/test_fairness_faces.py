@@ -11,8 +11,8 @@ import pytest
 
 from facellava.errors import BadCorpus, BadSettings
 from tests.train.fairness_corpus import made_up_corpus
-from train.fairness_faces import write_split
-from train.fairness_split import SplitSettings, read_split
+from train.fairness_faces import drawn_faces, write_split
+from train.fairness_split import SplitSettings, make_study_folder, read_split
 
 BOTH = ("gender-by-race", "smiling-by-gender")
 
@@ -92,3 +92,13 @@ def test_another_file_is_no_split(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("faces")
     with pytest.raises(BadCorpus, match="is not a whole faces.parquet of an optimiser study"):
         read_split(tmp_path / "other")
+
+
+def test_no_folder_is_left_of_a_corpus_that_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "study"
+    with pytest.raises(BadCorpus):
+        drawn_faces(tmp_path / "nothing", out, SplitSettings())
+    assert not out.exists()
+    out.write_text("a file")
+    with pytest.raises(BadSettings, match="cannot be a folder"):
+        make_study_folder(out)

@@ -329,3 +329,42 @@ def test_an_adapter_of_another_base(
         train_run(configured(base=str(other), start=adapter, out=tmp_path / "second"))
     with pytest.raises(BadCheckpoint, match="was trained on other weights than those in"):
         merge_adapter(other, adapter, tmp_path / "merged")
+
+
+class Stopped(BaseException):
+    """A stop that nothing on the way may catch."""
+
+
+def test_damage_to_what_a_run_goes_on_from_is_told_in_a_sentence(
+    configured: CommonSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configured()
+    save = RunTrainer._save_checkpoint
+
+    def save_and_stop(self: RunTrainer, *arguments: Any) -> None:
+        save(self, *arguments)
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunTrainer, "_save_checkpoint", save_and_stop)
+        with pytest.raises(Stopped):
+            train_run(config)
+    newest = config.out / "instruct" / "checkpoint-2"
+    for file, sentence in (
+        (newest / "optimizer.pt", "checkpoint-2' is damaged .*; remove that folder"),
+        (newest / "trainer_state.json", "checkpoint-2' is damaged .*; remove that folder"),
+        (newest / "adapter_model.safetensors", "checkpoint-2' is damaged .*; remove that folder"),
+        (config.out / "train.npz", "train.npz' is damaged; remove it"),
+        (config.out / "run.json", r"run\.json cannot be read as JSON"),
+    ):
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 3])
+        with pytest.raises(BadCheckpoint, match=sentence):
+            train_run(config)
+        file.write_bytes(whole)
+    result = train_run(config)
+    modes = {path.stat().st_mode & 0o777 for path in result.iterdir()}
+    mask = os.umask(0)
+    os.umask(mask)
+    assert modes == {0o666 & ~mask}
+    assert result.stat().st_mode & 0o777 == 0o777 & ~mask

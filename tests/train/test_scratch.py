@@ -131,6 +131,7 @@ def test_what_is_refused_before_an_hour_is_spent(
         patch.setenv("WORLD_SIZE", "2")
         with pytest.raises(BadSettings, match="is trained in one process"):
             train_run(elsewhere)
+    assert not elsewhere.out.exists()
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr(run_checks.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(BadSettings, match=r"The run needs about 0\.0 GiB in '.*new' and 0\.0 GiB"):

@@ -15,6 +15,7 @@ from facellava.tasks.attributes import (
     canonical_attribute_question,
     single_attribute_question,
 )
+from facellava.tasks.grammar import Grammar
 from facellava.tasks.unanswerable import KINDS, refusal, refusal_reasons, unanswerable_question
 
 
@@ -122,3 +123,9 @@ def test_refusals_say_why_and_what_can_be_asked() -> None:
         assert len(verdict.reasons) > len(KINDS[kind].reason) + 30
         body = TASKS["unanswerable"].write_json(None, refusal_reasons(kind, rng))
         assert parse_answer(body).reasons.startswith(KINDS[kind].reason)
+
+
+def test_one_template_does_not_say_the_same_twice() -> None:
+    grammar = Grammar(templates=("is it {code} or {code}?",), slots={"code": ("AU4", "AU6")})
+    drawn = {grammar.draw(random.Random(seed)) for seed in range(20)}
+    assert drawn == {"is it AU4 or AU6?", "is it AU6 or AU4?"}
