@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from facellava.conversation import Message
 from facellava.errors import FacellavaError
 from facellava.predictor import MAX_NEW_TOKENS
-from facellava.tasks import TASKS
+from facellava.tasks import JSON_REQUEST, TASKS
 from serve.api_errors import INTERNAL, ApiError, of_library
 from serve.api_types import ChatMessage, ChatRequest, ImagePart, JsonFormat, TextPart, VideoPart
 from serve.asking import Conversation, Desk
@@ -93,6 +93,8 @@ class Completions:
                 group.create_task(self._sighting(part, place, request)) for part, place in media
             ]
         words = [_library_form(message) for message in request.messages]
+        if _wants_own_json(request):
+            words[-1] = _asking_for_json(words[-1])
         try:
             return await self._desk.conversation(words, [look.result() for look in looks])
         except FacellavaError as error:
@@ -231,6 +233,29 @@ def _in_the_schema(request: ChatRequest, error: ApiError) -> ApiError:
 
 def _event(value: dict[str, Any]) -> bytes:
     return EVENT + json.dumps(value, separators=(",", ":")).encode() + b"\n\n"
+
+
+def _wants_own_json(request: ChatRequest) -> bool:
+    """Whether a task's own schema is asked for, and the question does not say so itself."""
+    form, last = request.response_format, request.messages[-1]
+    if not isinstance(form, JsonFormat) or form.json_schema.given is not None:
+        return False
+    content = last.content
+    texts = (
+        [content]
+        if isinstance(content, str)
+        else [part.text for part in content if isinstance(part, TextPart)]
+    )
+    return last.role == "user" and not any("json" in text.lower() for text in texts)
+
+
+def _asking_for_json(message: Message) -> Message:
+    """In JSON without having been asked for it a model is where it has never been, and loses its
+    thread."""
+    content = message["content"]
+    if isinstance(content, str):
+        return {**message, "content": f"{content} {JSON_REQUEST}"}
+    return {**message, "content": [*content, {"type": "text", "text": f" {JSON_REQUEST}"}]}
 
 
 def _library_form(message: ChatMessage) -> Message:

@@ -18,7 +18,7 @@ from facellava.tasks.age import AGE
 from facellava.tasks.attributes import ATTRIBUTES_TASK
 from facellava.tasks.deepfake import DEEPFAKE
 from facellava.tasks.expression import EXPRESSION
-from facellava.tasks.grammar import ask_for_json
+from facellava.tasks.grammar import JSON_REQUEST, ask_for_json
 from facellava.tasks.task import JSON_KEYS, Label, Task, Verdict
 from facellava.tasks.unanswerable import UNANSWERABLE
 
@@ -28,6 +28,7 @@ __all__ = [
     "Label",
     "Task",
     "Verdict",
+    "JSON_REQUEST",
     "ask_for_json",
     "closed_set_words",
     "find_task",

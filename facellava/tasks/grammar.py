@@ -157,6 +157,7 @@ WHY_AGAIN: Final = Grammar(
 )  # fmt: skip
 """Questions that keep the last answer's task: asking for reasons, certainty, the region."""
 
+JSON_REQUEST: Final = "Answer in JSON."
 _JSON_AFTER: Final = (
     "answer in JSON.", "answer as JSON.", "reply in JSON.", "reply in JSON only.",
     "as JSON please.", "return JSON.", "give me JSON.", "give the answer as JSON.", "output JSON.",

@@ -157,6 +157,20 @@ def test_a_tasks_name_stands_for_its_schema(rig: Rig, run: Loop, crop: str, task
     assert schema == {"name": task, "schema": TASKS[task].json_schema(), "strict": True}
 
 
+@pytest.mark.parametrize(
+    ("question", "asked_for"),
+    [("How old is she?", "How old is she? Answer in JSON."), ("Age, as json?", "Age, as json?")],
+)
+def test_a_tasks_schema_asks_for_json_in_words_too(
+    rig: Rig, run: Loop, crop: str, question: str, asked_for: str
+) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "age"}}
+    assert run(rig.post(PATH, chat(question, crop, response_format=form))).status_code == 200
+    [asked] = rig.engine.asked
+    assert asked_for in json.dumps(asked["messages"])
+    assert json.dumps(asked["messages"]).count("JSON") == asked_for.count("JSON")
+
+
 def test_the_clients_own_schema_is_used(rig: Rig, run: Loop, crop: str) -> None:
     own = {"type": "object", "properties": {"mood": {"type": "string"}}}
     form = {"type": "json_schema", "json_schema": {"name": "age", "schema": own, "strict": False}}
