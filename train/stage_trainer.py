@@ -62,6 +62,14 @@ class StageTrainer(Trainer):
             raise _not_finite("gradient", self.state, self.args)
         return norm
 
+    def _run_epoch(self, *arguments: Any, **more: Any) -> None:
+        # Going on from the checkpoint of its end, Trainer would take one step more.
+        before = self.state.stateful_callbacks["TrainerControl"]["args"]
+        if before["should_training_stop"]:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*arguments, **more)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with of_checkpoint(resume_from_checkpoint, "its weights"):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
