@@ -248,8 +248,12 @@ def test_the_best_of_a_run_that_gets_worse_is_kept(
     kept = {path.name for path in (config.out / "instruct").glob("checkpoint-*")}
     assert kept == {"checkpoint-2", "checkpoint-6"}
     file = "adapter_model.safetensors"
-    best = (config.out / "instruct" / "checkpoint-2" / file).read_bytes()
-    assert (config.out / "adapter" / file).read_bytes() == best
+    best = config.out / "instruct" / "checkpoint-2" / file
+    assert (config.out / "adapter" / file).read_bytes() == best.read_bytes()
+    shutil.rmtree(config.out / "adapter")
+    refuses_damage(config, best, r"checkpoint-2' is damaged .*; remove '.*/instruct', and the same")
+    train_run(config)
+    assert len(losses(config.out)) == 6
 
 
 def _with_loss(real: Any, values: Any) -> Any:
