@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from pathlib import Path
 from typing import Final
@@ -60,7 +59,7 @@ def check_belongs(base: Path, adapter: Path) -> set[str]:
     names = _tensor_names(adapter)
     note = adapter / NOTE_FILE
     if note.is_file():
-        trained_on = json.loads(note.read_text("utf-8"))
+        trained_on = checkpoint.read_json(note)
         if trained_on.get("base_sha256") != weights_digest(base):
             raise BadCheckpoint(
                 f"{adapter} was trained on other weights than those in {base}; give the base that "

@@ -207,16 +207,15 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def open_to_others(folder: Path) -> None:
-    """Give a folder and its files the modes that the user's umask says.
+def open_to_others(path: Path) -> None:
+    """Give a file, or a folder with all in it, the modes that the user's umask says.
 
     mkdtemp and safetensors make theirs for the owner alone.
     """
     mask = os.umask(0)
     os.umask(mask)
-    for path in folder.rglob("*"):
-        path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
-    folder.chmod(0o777 & ~mask)
+    for each in (path, *path.rglob("*")):
+        each.chmod((0o777 if each.is_dir() else 0o666) & ~mask)
 
 
 def _replace_folder(draft: Path, target: Path) -> None:

@@ -21,6 +21,8 @@ VIDEO_TOKEN: Final = "<video>"
 REGION_VARIANTS: Final = ("paper", "released")
 PROJECTOR_TYPES: Final = ("linear", "mlp2x_gelu")
 FEATURE_SELECTIONS: Final = ("default", "full")
+# All of them are decoded and go through the encoder at once.
+MOST_CLIP_FRAMES: Final = 1024
 
 
 class FaceLlavaConfig(PreTrainedConfig):
@@ -181,8 +183,12 @@ class FaceLlavaConfig(PreTrainedConfig):
         """
         for name in ("clip_frames", "clip_pool", "clip_merge"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise BadModelInput(f"{name} is {value!r}; it must be a whole number above 0.")
+            if value is None:
+                continue
+            if not isinstance(value, int) or not 1 <= value <= MOST_CLIP_FRAMES:
+                raise BadModelInput(
+                    f"{name} is {value!r}; it must be a whole number from 1 to {MOST_CLIP_FRAMES}."
+                )
         if self.video_config is not None:
             own = int(self.video_config.num_frames)
             if self.clip_frames not in (None, own):

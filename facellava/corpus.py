@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -38,6 +39,7 @@ from facellava.records import (
     from_json,
     record_of,
 )
+from facellava.regions import LARGEST_COORDINATE
 
 __all__ = [
     "CORPUS_VERSION", "FACES_SCHEMA", "SAMPLES_SCHEMA", "SPLITS", "TABLES", "FaceRecord", "Ratings",
@@ -207,6 +209,7 @@ def validate(folder: Path) -> dict[str, int]:
         # A table without rows has no file: `datasets` cannot read an empty one.
         for row in read_shard(path, "faces") if path.is_file() else ():
             record = FaceRecord.from_row(row)
+            _check_landmarks(record, path)
             _check_split(record, path, seen_in, people=record.source not in crossing)
             _add(record.face_id, ids, path)
             shard_ids.add(record.face_id)
@@ -314,6 +317,16 @@ def _add(new: str, ids: set[str], path: Path) -> None:
     if new in ids:
         raise BadCorpus(f"The id {new} of '{path}' is used twice; ids are unique in a corpus.")
     ids.add(new)
+
+
+def _check_landmarks(record: FaceRecord, path: Path) -> None:
+    largest = float(np.abs(record.landmarks).max())
+    # A NaN fails this comparison too.
+    if not largest <= LARGEST_COORDINATE:
+        raise BadCorpus(
+            f"The landmarks of face {record.face_id} in '{path}' reach {largest:g}; allowed are "
+            "finite (x, y) in [0, 1] of the crop: delete the shard and run the build again."
+        )
 
 
 def _check_split(

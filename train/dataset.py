@@ -24,8 +24,11 @@ from facellava.corpus import FACES_SCHEMA, SAMPLES_SCHEMA, shards
 from facellava.errors import BadCorpus, BadModelInput, BadSample
 from facellava.processor import EncodedText, FaceLlavaProcessor
 from facellava.records import FaceRecord, Sample
+from facellava.region_attention import check_landmarks
+from facellava.tasks import TASKS
 from train.clip_choices import Choice, ClipChoices, choice_tensors
 from train.clip_frames import FrameAugment, FrameDraw
+from train.damage import undamaged
 from train.face_arrays import ABSENT, coded_units
 from train.usable import Usable
 
@@ -45,6 +48,7 @@ class CorpusTables:
 
     Raises:
         BadCorpus: the split holds no samples.
+        BadCheckpoint: that copy is damaged.
     """
 
     def __init__(self, corpus: Path, split: str, cache: Path) -> None:
@@ -83,9 +87,11 @@ def _mapped(paths: Sequence[Path], cache: Path, columns: list[str]) -> datasets.
     bars = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
-        return datasets.Dataset.from_parquet(
-            [str(path) for path in paths], cache_dir=str(cache), columns=columns
-        )
+        again = "remove that folder, and the same command makes it again."
+        with undamaged(cache, again):
+            return datasets.Dataset.from_parquet(
+                [str(path) for path in paths], cache_dir=str(cache), columns=columns
+            )
     finally:
         if bars:
             datasets.enable_progress_bars()
@@ -144,10 +150,8 @@ class Reader:
             sample = self.tables.sample(row)
             sample_id = sample.sample_id
             record = self.tables.face(row)
-            if not np.isfinite(record.landmarks).all():
-                raise BadModelInput("a landmark of its face is not a finite number.")
-            if not sample.answer.strip():
-                raise BadModelInput("its answer is empty.")
+            check_landmarks(torch.from_numpy(record.landmarks), len(record.frames))
+            check_taught(sample)
             item = shown(record, self.clip_frames)
             if draw is not None and isinstance(item, Sequence):
                 item = draw.of(record.faces(), self.clip_frames, row)
@@ -169,6 +173,21 @@ class Reader:
                 f"{self.max_length}: raise it, or set bad_samples to skip."
             )
         return Encoded(sample_id, text, item, _uncoded(record), choice)
+
+
+def check_taught(sample: Sample) -> None:
+    """Refuse a sample that teaches nothing.
+
+    Raises:
+        BadSample: its answer is empty, or it has no label where its task has labels.
+    """
+    if not sample.answer.strip():
+        raise BadSample(f"Sample {sample.sample_id} cannot be used: its answer is empty.")
+    if sample.label is None and sample.task in TASKS and TASKS[sample.task].labels:
+        raise BadSample(
+            f"Sample {sample.sample_id} cannot be used: its label is null, and the task "
+            f"{sample.task} has labels."
+        )
 
 
 def shown(record: FaceRecord, clip_frames: int) -> FaceItem:

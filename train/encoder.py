@@ -23,8 +23,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import AutoModel, ResNetConfig
 
+from facellava.checkpoint import open_to_others
 from facellava.errors import BadCheckpoint
 from train.augment import to_pictures
+from train.damage import undamaged
 from train.device import training_device
 from train.face_arrays import FaceArrays
 from train.face_batches import BatchSettings, FaceBatches, to_pixel_values
@@ -97,14 +99,13 @@ def load_teacher(folder: Path) -> SupervisedEncoder:
     """The averaged encoder with its heads of a finished or unfinished run.
 
     Raises:
-        BadCheckpoint: there is none.
+        BadCheckpoint: there is none, or it is damaged.
     """
     path = folder / "state.safetensors"
     if not path.is_file():
         raise BadCheckpoint(f"'{folder}' holds no encoder to learn from; train one there first.")
-    with safe_open(path, framework="pt") as file:
-        settings = json.loads(file.metadata()["settings"])
-    tensors = _part(load_file(path), "average.")
+    _, settings, stored = _stored(path)
+    tensors = _part(stored, "average.")
     config = encoder_config(tuple(settings["widths"]), tuple(settings["depths"]))
     teacher = SupervisedEncoder(config, len(tensors["heads.measured.weight"]))
     teacher.load_state_dict(tensors)
@@ -126,7 +127,7 @@ def train_encoder(
         teacher: folder of another run of this function, whose heads are learned from too.
 
     Raises:
-        BadCheckpoint: the folder holds a run with other settings.
+        BadCheckpoint: the folder holds a run with other settings, or a damaged one.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(settings.seed)
@@ -218,6 +219,7 @@ def _save(
     encoder.config.save_pretrained(folder)
     weights = {k: v.contiguous() for k, v in encoder.state_dict().items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    open_to_others(folder)
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v.contiguous() for k, v in average.module.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -226,6 +228,7 @@ def _save(
     metadata = {"step": str(step), "settings": json.dumps(asdict(settings))}
     partial = out / "state.partial"
     save_file({k: v.clone() for k, v in tensors.items()}, partial, metadata=metadata)
+    open_to_others(partial)
     partial.replace(out / "state.safetensors")
 
 
@@ -240,14 +243,11 @@ def _resume(
     path = out / "state.safetensors"
     if not path.exists():
         return 0
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    if json.loads(metadata["settings"]) != json.loads(json.dumps(asdict(settings))):
+    step, before, tensors = _stored(path)
+    if before != json.loads(json.dumps(asdict(settings))):
         raise BadCheckpoint(
             f"'{out}' holds a run with other settings; give another --out or the same settings."
         )
-    tensors = load_file(path)
-
     try:
         model.load_state_dict(_part(tensors, "model."))
         average.module.load_state_dict(_part(tensors, "average."))
@@ -256,14 +256,22 @@ def _resume(
             f"'{out}' holds an encoder that learned other labels or measurements; "
             "give another --out."
         ) from error
-    average.n_averaged.fill_(int(metadata["step"]))
+    average.n_averaged.fill_(step)
     states: dict[int, dict[str, Tensor]] = {}
     for name, value in _part(tensors, "optimizer.").items():
         index, key = name.split(".", 1)
         states.setdefault(int(index), {})[key] = value
     full = optimizer.state_dict()
     optimizer.load_state_dict({"state": states, "param_groups": full["param_groups"]})
-    return int(metadata["step"])
+    return step
+
+
+def _stored(path: Path) -> tuple[int, dict[str, Any], dict[str, Tensor]]:
+    """The step, the settings and the tensors of a state."""
+    with undamaged(path, "remove it, and the same command trains that encoder from the start."):
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        return int(metadata["step"]), json.loads(metadata["settings"]), load_file(path)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

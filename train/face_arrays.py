@@ -27,6 +27,7 @@ from facellava.faces.clips import apex
 from facellava.image_processor import FaceLlavaImageProcessor
 from facellava.records import FaceRecord
 from facellava.tasks import TASKS
+from train.damage import undamaged
 
 logger = logging.getLogger(__name__)
 
@@ -83,13 +84,18 @@ class FaceArrays:
 
     @classmethod
     def open(cls, folder: Path) -> FaceArrays:
-        """Map arrays that :meth:`save` wrote."""
-        return cls(
-            **{
-                field.name: np.load(folder / f"{field.name}.npy", mmap_mode="r")
-                for field in fields(cls)
-            }
-        )
+        """Map arrays that :meth:`save` wrote.
+
+        Raises:
+            BadCheckpoint: a file is damaged.
+        """
+        arrays = {}
+        for field in fields(cls):
+            path = folder / f"{field.name}.npy"
+            again = f"remove '{folder}', and the same command makes it again."
+            with undamaged(path, again):
+                arrays[field.name] = np.load(path, mmap_mode="r")
+        return cls(**arrays)
 
 
 def face_arrays(
@@ -99,6 +105,7 @@ def face_arrays(
 
     Raises:
         BadCorpus: there are no faces.
+        BadCheckpoint: what was made before is damaged.
     """
     if not folder.exists():
         resizer = FaceLlavaImageProcessor(size=(image_size, image_size))

@@ -27,6 +27,7 @@ from train.fairness_split import (
     GroupTask,
     Split,
     SplitSettings,
+    check_study_folder,
     make_study_folder,
     read_split,
 )
@@ -42,8 +43,9 @@ def drawn_faces(corpus: Path, out: Path, settings: SplitSettings) -> Split:
 
     Raises:
         BadCorpus: they cannot be read.
-        BadSettings: `out` holds faces that were drawn by other settings.
+        BadSettings: `out` is a file, or holds faces that were drawn by other settings.
     """
+    check_study_folder(out)
     path = out / SPLIT_FILE
     if not path.is_file():
         write_split(corpus, path, settings)

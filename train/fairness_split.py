@@ -40,6 +40,17 @@ SCHEMA: Final = pa.schema(
 )
 
 
+def check_study_folder(out: Path) -> None:
+    """Refuse a place that no folder can have, before a corpus is read.
+
+    Raises:
+        BadSettings: there is a file at it, or above it.
+    """
+    there = next(path for path in (out, *out.parents) if path.exists())
+    if not there.is_dir():
+        raise BadSettings(f"'{out}' cannot be a folder ('{there}' is a file); give another --out.")
+
+
 def make_study_folder(out: Path) -> None:
     """The folder of a study, and what is above it.
 

@@ -29,6 +29,7 @@ from tqdm import tqdm
 from facellava.errors import BadSettings
 from facellava.metrics import demographic_parity, equal_opportunity, equalized_odds, uar, war
 from facellava.whole_files import write_text
+from train.damage import undamaged
 from train.device import training_device
 from train.fairness_report import GridPoint, TaskUnits, write_report
 from train.fairness_split import Part, Split, make_study_folder
@@ -174,7 +175,8 @@ class _TaskStudy:
         if not path.exists():
             write_text(path, json.dumps(work()))
         bar.update()
-        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        with undamaged(path, "remove it, and the same command trains it again."):
+            found: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return found
 
 

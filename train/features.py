@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from facellava.face_encoder import FaceEncoder
 from train.augment import recolour, shift, to_pictures
+from train.damage import undamaged
 from train.device import training_device
 from train.face_arrays import FaceArrays
 from train.face_batches import to_pixel_values
@@ -50,7 +51,11 @@ class FeatureCache:
 def cache_features(
     face_encoder: FaceEncoder, arrays: FaceArrays, folder: Path, *, variants: int, seed: int = 0
 ) -> FeatureCache:
-    """Features of the faces, read from `folder` where they were made before."""
+    """Features of the faces, read from `folder` where they were made before.
+
+    Raises:
+        BadCheckpoint: what was made before is damaged.
+    """
     if not folder.exists():
         device = training_device()
         face_encoder.eval().to(device)
@@ -79,10 +84,11 @@ def cache_features(
         features.flush()
         np.save(partial / "landmarks.npy", landmarks)
         partial.rename(folder)
-    return FeatureCache(
-        features=np.load(folder / "features.npy", mmap_mode="r"),
-        landmarks=np.load(folder / "landmarks.npy"),
-    )
+    with undamaged(folder, "remove that folder, and the same command makes it again."):
+        return FeatureCache(
+            features=np.load(folder / "features.npy", mmap_mode="r"),
+            landmarks=np.load(folder / "landmarks.npy"),
+        )
 
 
 def _variant(

@@ -21,10 +21,11 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from facellava.conversation import face_conversation
+from facellava.errors import BadSample
 from facellava.processor import IGNORED_LABEL, EncodedText, FaceLlavaProcessor
 from facellava.records import Sample
 from facellava.tasks import TASKS
-from train.dataset import learned_tokens
+from train.dataset import check_taught, learned_tokens
 from train.face_arrays import ABSENT, UNITS
 from train.features import FeatureCache
 from train.tokenizer import json_words, verdict_words
@@ -61,18 +62,27 @@ def encode_rows(
     """Samples of cached faces as token ids; the answers of earlier turns are learned too.
 
     One in CLIP_EVERY faces is shown as a clip of a few frames, so that clips are not foreign.
+
+    Raises:
+        BadSample: a sample that teaches nothing, or whose answer does not name its task.
     """
     rows = []
     for number, sample in enumerate(tqdm(samples, total=count, unit="sample", desc="tokens")):
         if sample.face_id not in face_index:
             continue
+        check_taught(sample)
         kind: Literal["image", "video"] = "image"
         frames = 1
         if number % CLIP_EVERY == 0:
             kind, frames = "video", processor.clip_length(2 + number // CLIP_EVERY % 3)
         messages = face_conversation(kind, sample.question, sample.history, sample.answer)
         text = processor.encode_text(messages, [frames], training=True)
-        naming = naming_places(sample.answer, text, processor.tokenizer)
+        try:
+            naming = naming_places(sample.answer, text, processor.tokenizer)
+        except ValueError as error:
+            raise BadSample(
+                f"Sample {sample.sample_id} cannot be used: its answer does not name its task."
+            ) from error
         rows.append(Row(face_index[sample.face_id], text, frames, naming))
     return rows
 
@@ -107,7 +117,11 @@ def switching_rows(
 
 
 def naming_places(answer: str, text: EncodedText, tokenizer: PreTrainedTokenizerBase) -> range:
-    """Where the text's last answer names its task: "Age:", or in JSON all before the label."""
+    """Where the text's last answer names its task: "Age:", or in JSON all before the label.
+
+    Raises:
+        ValueError: it names none.
+    """
     mark = '"label":' if answer.startswith("{") else ":"
     name = answer[: answer.index(mark) + len(mark)]
     labels = text.labels or ()

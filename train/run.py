@@ -37,6 +37,7 @@ from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord
 from train.clip_choices import ClipChoices, label_weights
+from train.damage import undamaged
 from train.dataset import Collator, CorpusTables, Reader, TrainingRows, scan
 from train.device import training_device
 from train.held_out import HeldOutAnswers, choose, set_aside
@@ -60,7 +61,7 @@ from train.run_checks import (
     check_start,
 )
 from train.run_config import RunConfig, Stage
-from train.run_report import REPORT_FILE, StageReport, write_report, write_whole
+from train.run_report import HISTORY_FILE, REPORT_FILE, StageReport, write_report, write_whole
 from train.run_trainer import answer_loss, new_trainer
 from train.scratch import train_from_scratch
 from train.stage_trainer import last_whole_checkpoint
@@ -151,7 +152,9 @@ def train_run(config: RunConfig, show: ShowTable = lambda stage, rows: None) -> 
             if first:
                 _store(model, state, data.processor, result, note, config)
             join().wait_for_everyone()
-        reports.append(StageReport.read(config.out / stage, stage))
+        history = config.out / stage / HISTORY_FILE
+        with undamaged(history, f"remove '{result}', and the same command writes both again."):
+            reports.append(StageReport.read(config.out / stage, stage))
     answers = data.answers
     if first:
         if answers is not None and not answers.last and sharding() is None:
@@ -202,8 +205,9 @@ def _open_folder(config: RunConfig, note: dict[str, Any]) -> bool:
     """
     file = config.out / RUN_FILE
     if file.is_file():
-        before = checkpoint.read_json(file)
-        then = before.get("settings") or {}
+        with undamaged(file, f"give another out folder, or remove '{config.out}'."):
+            before = json.loads(file.read_text("utf-8"))
+            then = dict(before["settings"])
         odd = [key for key, value in note["settings"].items() if value != then.get(key)]
         odd += [
             what

@@ -151,10 +151,9 @@ class RunTrainer(StageTrainer):
         if self.weigher is not None:
             self.weigher.mean.write(folder / CLIP_MEAN)
 
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if self.weigher is not None and checkpoint is not None:
-            self.weigher.mean = RunningMean.read(Path(checkpoint) / CLIP_MEAN)
+    def read_beside(self, folder: Path) -> None:
+        if self.weigher is not None:
+            self.weigher.mean = RunningMean.read(folder / CLIP_MEAN)
 
 
 def new_trainer(

@@ -35,6 +35,7 @@ from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord
 from train.base_settings import ScratchSettings
 from train.calibrate import fit_temperatures
+from train.damage import undamaged
 from train.encoder import train_encoder
 from train.face_arrays import FaceArrays, face_arrays
 from train.features import FeatureCache, cache_features
@@ -46,7 +47,7 @@ from train.processes import join, what_was_chosen
 from train.region_stage import FaceRows, train_regions
 from train.run_checks import check_free
 from train.run_config import RunConfig
-from train.run_report import REPORT_FILE, StageReport, write_report
+from train.run_report import HISTORY_FILE, REPORT_FILE, StageReport, write_report
 from train.run_trainer import new_trainer
 from train.shape_head import ShapeHead
 from train.stage_trainer import last_whole_checkpoint
@@ -55,6 +56,7 @@ from train.trainable import ShowTable, make_trainable, trainable_table
 
 IMAGE_SIZE = 96
 SHAPE_FILE = "shape_head.safetensors"
+LEARNED = "face_encoder.safetensors"
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
 
 
@@ -88,7 +90,7 @@ def train_from_scratch(config: RunConfig, show: ShowTable) -> Path:
     Raises:
         BadSettings: no section scratch, or too little disk.
         BadCorpus, BadSample: a corpus that holds nothing to train on, or too little text.
-        BadCheckpoint: the folder holds another encoder's run.
+        BadCheckpoint: the folder holds another encoder's run, or something damaged.
         TrainingStopped: a loss that is no number, or a full disk.
     """
     scratch, out = config.scratch, config.out
@@ -120,7 +122,9 @@ def train_from_scratch(config: RunConfig, show: ShowTable) -> Path:
     checkpoint.save(model.to("cpu"), processor, result, dtype=torch.float16)
     write_model_card(result, out.name, read_manifest(config.corpus))
     write_training_data(result, config.corpus)
-    reports = [StageReport.read(out / stage, stage) for stage in config.stages]
+    remedy = f"remove '{out / 'regions' / LEARNED}', and the same command writes both again."
+    with undamaged(out / "regions" / HISTORY_FILE, remedy):
+        reports = [StageReport.read(out / stage, stage) for stage in config.stages]
     write_report(config, reports, rows.usable, [], what_was_chosen(config, model, join()))
     return result
 
@@ -155,16 +159,24 @@ def _tokenizer(corpus: Path, folder: Path) -> PreTrainedTokenizerBase:
         partial = folder.with_name(folder.name + ".partial")
         train_tokenizer(texts).save_pretrained(partial)
         partial.rename(folder)
-    return PreTrainedTokenizerFast.from_pretrained(folder)
+    with undamaged(folder, "remove that folder, and the same command makes it again."):
+        return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
 def new_base(
     encoder: Path, tokenizer: PreTrainedTokenizerBase, train: FaceArrays, scratch: ScratchSettings
 ) -> Parts:
-    """The model with its trained encoder and everything else at random (seed torch first)."""
+    """The model with its trained encoder and everything else at random (seed torch first).
+
+    Raises:
+        BadCheckpoint: the encoder's folder is damaged.
+    """
     points = train.landmarks
-    # As a plain table without the folder's name, which is nobody's business later.
-    vision = AutoConfig.from_pretrained(encoder).to_dict()
+    remedy = f"remove '{encoder.parent}', and the same command trains that encoder from the start."
+    with undamaged(encoder, remedy):
+        # As a plain table without the folder's name, which is nobody's business later.
+        vision = AutoConfig.from_pretrained(encoder).to_dict()
+        weights = load_file(encoder / "model.safetensors")
     vision.pop("_name_or_path", None)
     config = base_config(
         scratch,
@@ -180,7 +192,7 @@ def new_base(
         },
     )
     model, processor = checkpoint.new_model(config, tokenizer)
-    model.face_encoder.vision_tower.load_state_dict(load_file(encoder / "model.safetensors"))
+    model.face_encoder.vision_tower.load_state_dict(weights)
     return model, processor
 
 
@@ -231,7 +243,7 @@ def _teach_regions(
     show: ShowTable,
 ) -> ShapeHead:
     folder = config.out / "regions"
-    shape, learned = ShapeHead(model.config), folder / "face_encoder.safetensors"
+    shape, learned = ShapeHead(model.config), folder / LEARNED
     if not learned.exists():
         table = trainable_table(make_trainable(model, config, "regions"))
         show("regions", table)
@@ -251,9 +263,11 @@ def _teach_regions(
         partial = learned.with_suffix(".partial")
         for part, path in ((shape, folder / SHAPE_FILE), (model.face_encoder, learned)):
             save_file({k: v.contiguous() for k, v in part.state_dict().items()}, partial)
+            checkpoint.open_to_others(partial)
             partial.replace(path)
-    model.face_encoder.load_state_dict(load_file(learned))
-    shape.load_state_dict(load_file(folder / SHAPE_FILE))
+    for part, path in ((shape, folder / SHAPE_FILE), (model.face_encoder, learned)):
+        with undamaged(path, f"remove '{learned}', and the same command writes both parts again."):
+            part.load_state_dict(load_file(path))
     return shape
 
 

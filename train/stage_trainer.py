@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +20,9 @@ from transformers import (
 )
 from transformers.trainer import TRAINER_STATE_NAME
 
-from facellava.errors import BadCheckpoint, FacellavaError, TrainingStopped
+from facellava.checkpoint import open_to_others
+from facellava.errors import TrainingStopped
+from train.damage import undamaged
 from train.optimisers import OPTIMISERS
 from train.run_config import RunConfig, Stage, StageSettings
 
@@ -61,17 +62,33 @@ class StageTrainer(Trainer):
             raise _not_finite("gradient", self.state, self.args)
         return norm
 
+    def _run_epoch(self, *arguments: Any, **more: Any) -> None:
+        # Going on from the checkpoint of its end, Trainer would take one step more.
+        before = self.state.stateful_callbacks["TrainerControl"]["args"]
+        if before["should_training_stop"]:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*arguments, **more)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        with _readable(resume_from_checkpoint):
+        with of_checkpoint(resume_from_checkpoint, "its weights"):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        with _readable(checkpoint):
+        with of_checkpoint(checkpoint, "optimizer.pt or scheduler.pt"):
             super()._load_optimizer_and_scheduler(checkpoint)
+            if checkpoint is not None:
+                self.read_beside(Path(checkpoint))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        with _readable(checkpoint):
+        with of_checkpoint(checkpoint, "its rng_state"):
             super()._load_rng_state(checkpoint)
+
+    def _load_best_model(self) -> None:
+        stage = Path(self.args.output_dir)
+        anew = f"remove '{stage}', and the same command trains the stage anew."
+        with undamaged(str(self.state.best_model_checkpoint), anew):
+            super()._load_best_model()
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
@@ -80,6 +97,7 @@ class StageTrainer(Trainer):
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 self.write_beside(folder)
+                open_to_others(folder)
                 (folder / WHOLE_MARK).write_text("")
         except (OSError, RuntimeError) as error:
             # torch says RuntimeError where the disk is full.
@@ -95,6 +113,9 @@ class StageTrainer(Trainer):
     def write_beside(self, folder: Path) -> None:
         """Into a checkpoint, what a stage needs to go on besides what every stage does."""
 
+    def read_beside(self, folder: Path) -> None:
+        """What :meth:`write_beside` wrote."""
+
     def _remove_older(self, newest: Path) -> None:
         """Only once the newest is whole; the best so far stays where the run ends with it."""
         kept = {newest.name}
@@ -105,18 +126,14 @@ class StageTrainer(Trainer):
                 shutil.rmtree(folder)
 
 
-@contextmanager
-def _readable(folder: str | None) -> Iterator[None]:
-    """What torch, safetensors, PEFT and accelerate raise on damaged files has no common kind."""
-    try:
-        yield
-    except FacellavaError:
-        raise
-    except Exception as error:
-        raise BadCheckpoint(
-            f"'{folder}' is damaged ({type(error).__name__}); remove that folder, and the same "
-            "command goes on from an earlier checkpoint, or from the start of the stage."
-        ) from error
+def of_checkpoint(folder: str | None, files: str) -> AbstractContextManager[None]:
+    """Around the reading of these files of a checkpoint, damage to which is told in a sentence."""
+    return undamaged(
+        str(folder),
+        "remove that checkpoint folder, and the same command goes on from an earlier one or from "
+        "the start of the stage.",
+        files,
+    )
 
 
 def _not_finite(what: str, state: TrainerState, args: TrainingArguments) -> TrainingStopped:
@@ -158,7 +175,7 @@ def last_whole_checkpoint(folder: Path) -> str | None:
     if not found:
         return None
     newest = str(found[max(found)])
-    with _readable(newest):
+    with of_checkpoint(newest, TRAINER_STATE_NAME):
         TrainerState.load_from_json(str(Path(newest) / TRAINER_STATE_NAME))
     return newest
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from facellava.errors import BadCheckpoint
+from train.damage import undamaged
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,7 @@ class Usable:
         Raises:
             BadCheckpoint: the file is damaged.
         """
-        try:
-            with np.load(path) as stored:
-                arrays = {name: stored[name] for name in ("rows", "lengths", "frames", "learned")}
-                return cls(**arrays, skipped=tuple(stored["skipped"].tolist()))
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise BadCheckpoint(
-                f"'{path}' is damaged; remove it, and the same command makes it again."
-            ) from error
+        again = "remove it, and the same command makes it again."
+        with undamaged(path, again), np.load(path) as stored:
+            arrays = {name: stored[name] for name in ("rows", "lengths", "frames", "learned")}
+            return cls(**arrays, skipped=tuple(stored["skipped"].tolist()))

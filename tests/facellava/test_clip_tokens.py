@@ -179,7 +179,7 @@ def test_the_command_copies_a_checkpoint(
     ("values", "said"),
     [
         ({"clip_pool": 3}, "does not divide the grid of 4 x 4"),
-        ({"clip_merge": 0}, "clip_merge is 0; it must be a whole number above 0"),
+        ({"clip_merge": 0}, "clip_merge is 0; it must be a whole number from 1 to 1024"),
         ({"clip_frames": 8, "clip_merge": 3}, "does not divide the 8 frames"),
     ],
 )

@@ -60,6 +60,9 @@ def test_round_trip_through_json(build_config, clip_vision, landmarks, tmp_path)
         ({"landmark_mean": [[0.5, 0.5]]}, "68"),
         ({"image_size": None}, "image_size"),
         ({"video_token_id": 5}, "placeholder"),
+        ({"clip_frames": 0}, "clip_frames is 0; it must be a whole number from 1 to 1024"),
+        ({"clip_frames": 2000, "clip_merge": 2000}, "from 1 to 1024"),
+        ({"clip_merge": 10**12}, "clip_merge is 1000000000000; .* from 1 to 1024"),
     ],
 )
 def test_values_outside_what_is_allowed(build_config, resnet_vision, settings, said):

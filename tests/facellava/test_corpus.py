@@ -233,6 +233,15 @@ def test_landmarks_that_do_not_fit_the_frames(tmp_path):
     assert not list(tmp_path.iterdir()), "a refused shard must leave nothing behind"
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 96.0])
+def test_landmarks_that_are_no_place_in_the_crop(tmp_path, value):
+    landmarks = record(1).landmarks.copy()
+    landmarks[0, 30, 1] = value
+    corpus = make_corpus(tmp_path, [record(0), replace(record(1), landmarks=landmarks)], [])
+    with pytest.raises(BadCorpus, match=f"landmarks of face utkface-1 in .* reach {value:g}; "):
+        validate(corpus)
+
+
 def test_people_may_be_in_two_splits_where_the_protocol_has_them_so(tmp_path):
     faces = [record(0, subject="7"), record(1, "test", subject="7")]
     corpus = make_corpus(tmp_path, faces)

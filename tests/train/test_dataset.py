@@ -24,6 +24,7 @@ from train.dataset import (
     ModalityLengthGroups,
     Reader,
     TrainingRows,
+    check_taught,
     scan,
 )
 from train.face_arrays import UNITS
@@ -88,8 +89,10 @@ def test_a_batch_of_photos_and_clips_is_what_the_model_takes(
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"landmarks": np.full((1, 68, 2), np.nan, np.float32)}, "is not a finite number"),
+        ({"landmarks": np.full((1, 68, 2), np.nan, np.float32)}, "Landmarks reach nan; allowed"),
+        ({"landmarks": np.full((1, 68, 2), 96, np.float32)}, "Landmarks reach 96; allowed"),
         ({"answer": "  "}, "its answer is empty"),
+        ({"label": None}, "its label is null, and the task .* has labels"),
     ],
 )
 def test_a_sample_that_teaches_nothing_is_a_bad_one(
@@ -98,14 +101,20 @@ def test_a_sample_that_teaches_nothing_is_a_bad_one(
     usable = scan(reader, skip=False)
     row = int(usable.rows[usable.frames == 1][0])
     sample, face = reader.tables.sample(row), reader.tables.face(row)
-    if "answer" in change:
-        sample = replace(sample, **change)
-    else:
+    if "landmarks" in change:
         face = replace(face, **change)
+    else:
+        sample = replace(sample, **change)
     monkeypatch.setattr(type(reader.tables), "sample", lambda self, row: sample)
     monkeypatch.setattr(type(reader.tables), "face", lambda self, row: face)
     with pytest.raises(BadSample, match=f"Sample {sample.sample_id} cannot be used: .*{sentence}"):
         reader.read(row)
+
+
+def test_a_question_without_an_answer_has_no_label(reader: Reader) -> None:
+    row = int(scan(reader, skip=False).rows[0])
+    sample = replace(reader.tables.sample(row), task="unanswerable", label=None)
+    check_taught(sample)
 
 
 def test_clips_are_thinned_evenly(reader: Reader) -> None:

@@ -100,5 +100,8 @@ def test_no_folder_is_left_of_a_corpus_that_is_refused(tmp_path: Path) -> None:
         drawn_faces(tmp_path / "nothing", out, SplitSettings())
     assert not out.exists()
     out.write_text("a file")
+    for place in (out, out / "under"):
+        with pytest.raises(BadSettings, match=r"cannot be a folder \('.*study' is a file\); give"):
+            drawn_faces(tmp_path / "nothing", place, SplitSettings())
     with pytest.raises(BadSettings, match="cannot be a folder"):
         make_study_folder(out)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from facellava.errors import BadSettings
+from facellava.errors import BadCheckpoint, BadSettings
 from tests.train.fairness_corpus import made_up_corpus
 from train import fairness_study as module
 from train.fairness_faces import drawn_faces
@@ -161,6 +161,9 @@ def test_a_folder_holds_one_study(split: Split, tmp_path: Path) -> None:
     assert "minus_adamw" not in found
     with pytest.raises(BadSettings, match="holds a study of other faces or settings"):
         run_study(split, tmp_path, QUICK)
+    (tmp_path / "units" / "gender-by-race" / "sgd-0.json").write_text('{"figures')
+    with pytest.raises(BadCheckpoint, match=r"sgd-0\.json' is damaged .*; remove it, and the same"):
+        run_study(split, tmp_path, once)
     with pytest.raises(BadSettings, match="There is no optimiser lion; use some of adamw, adam"):
         StudySettings(("lion",))
     with pytest.raises(BadSettings, match="whole numbers from 1"):

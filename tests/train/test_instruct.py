@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers import PreTrainedTokenizerFast, Trainer, get_cosine_schedule_w
 
 from facellava.checkpoint import set_clips
 from facellava.corpus import read_samples
+from facellava.errors import BadSample
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import IGNORED_LABEL, FaceLlavaProcessor
 from facellava.tasks import TASKS
@@ -39,6 +41,22 @@ from train.trainable import make_trainable
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
 # How the weights in the package were taught; the preset says the same in its own words.
 RATE, BETAS, DECAY, WARMUP, NORM = 2e-3, (0.9, 0.98), 0.05, 0.03, 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"answer": ""}, "its answer is empty"),
+        ({"answer": "Happy I think"}, "its answer does not name its task"),
+        ({"label": None}, "its label is null, and the task expression has labels"),
+    ],
+)
+def test_a_sample_that_teaches_nothing_is_named(
+    mini_corpus: Path, new_parts: Callable[[], Parts], change: dict[str, Any], sentence: str
+) -> None:
+    sample = replace(next(read_samples(mini_corpus)), **change)
+    with pytest.raises(BadSample, match=f"Sample mini-0-0 cannot be used: {sentence}"):
+        encode_rows([sample], {sample.face_id: 0}, new_parts()[1])
 
 
 def teach(

@@ -132,3 +132,6 @@ def test_an_adapter_for_other_clips_is_refused(base: Path, adapter: Path, tmp_pa
     # One that was trained before clips could be shortened goes with both.
     (noted / NOTE_FILE).write_text(json.dumps({"base_sha256": weights_digest(base)}))
     assert merge_adapter(base, noted, tmp_path / "old") == tmp_path / "old"
+    (noted / NOTE_FILE).write_text('{"base')
+    with pytest.raises(BadCheckpoint, match=f"{NOTE_FILE} cannot be read as JSON; copy it anew"):
+        merge_adapter(base, noted, tmp_path / "damaged")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -247,8 +248,12 @@ def test_the_best_of_a_run_that_gets_worse_is_kept(
     kept = {path.name for path in (config.out / "instruct").glob("checkpoint-*")}
     assert kept == {"checkpoint-2", "checkpoint-6"}
     file = "adapter_model.safetensors"
-    best = (config.out / "instruct" / "checkpoint-2" / file).read_bytes()
-    assert (config.out / "adapter" / file).read_bytes() == best
+    best = config.out / "instruct" / "checkpoint-2" / file
+    assert (config.out / "adapter" / file).read_bytes() == best.read_bytes()
+    shutil.rmtree(config.out / "adapter")
+    refuses_damage(config, best, r"checkpoint-2' is damaged .*; remove '.*/instruct', and the same")
+    train_run(config)
+    assert len(losses(config.out)) == 6
 
 
 def _with_loss(real: Any, values: Any) -> Any:
@@ -350,21 +355,42 @@ def test_damage_to_what_a_run_goes_on_from_is_told_in_a_sentence(
         with pytest.raises(Stopped):
             train_run(config)
     newest = config.out / "instruct" / "checkpoint-2"
-    for file, sentence in (
-        (newest / "optimizer.pt", "checkpoint-2' is damaged .*; remove that folder"),
-        (newest / "trainer_state.json", "checkpoint-2' is damaged .*; remove that folder"),
-        (newest / "adapter_model.safetensors", "checkpoint-2' is damaged .*; remove that folder"),
-        (config.out / "train.npz", "train.npz' is damaged; remove it"),
-        (config.out / "run.json", r"run\.json cannot be read as JSON"),
+    whole_one = "; remove that checkpoint folder, and the same command goes on from an earlier one"
+    for name, part in (
+        ("optimizer.pt", "optimizer.pt or scheduler.pt"),
+        ("scheduler.pt", "optimizer.pt or scheduler.pt"),
+        ("rng_state.pth", "its rng_state"),
+        ("trainer_state.json", "trainer_state.json"),
+        ("adapter_model.safetensors", "its weights"),
     ):
-        whole = file.read_bytes()
-        file.write_bytes(whole[: len(whole) // 3])
-        with pytest.raises(BadCheckpoint, match=sentence):
-            train_run(config)
-        file.write_bytes(whole)
+        refuses_damage(
+            config, newest / name, rf"checkpoint-2' is damaged \({part}: \w+\){whole_one}"
+        )
+    [table] = (config.out / "tables" / "train-faces").rglob("*.arrow")
+    refuses_damage(config, table, r"train-faces' is damaged \(\w+\); remove that folder")
+    refuses_damage(config, config.out / "train.npz", r"train.npz' is damaged \(\w+\); remove it")
+    refuses_damage(config, config.out / "run.json", "run.json' is damaged .*; give another out")
     result = train_run(config)
-    modes = {path.stat().st_mode & 0o777 for path in result.iterdir()}
     mask = os.umask(0)
     os.umask(mask)
-    assert modes == {0o666 & ~mask}
-    assert result.stat().st_mode & 0o777 == 0o777 & ~mask
+    for folder in (result, config.out / "instruct" / "checkpoint-4"):
+        assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o666 & ~mask}
+        assert folder.stat().st_mode & 0o777 == 0o777 & ~mask
+    (config.out / "report.json").unlink()
+    history = config.out / "instruct" / "history.json"
+    before = losses(config.out)
+    refuses_damage(config, history, f"history.json' is damaged .*; remove '{result}', and the same")
+    # What the sentence asks for.
+    history.unlink()
+    shutil.rmtree(result)
+    assert train_run(config) == result
+    assert losses(config.out) == before
+
+
+def refuses_damage(config: RunConfig, file: Path, sentence: str) -> None:
+    """The run says the sentence while the file is cut off."""
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 3])
+    with pytest.raises(BadCheckpoint, match=sentence):
+        train_run(config)
+    file.write_bytes(whole)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -114,6 +116,46 @@ def test_a_finished_run_is_not_done_again(resumed_run: RunConfig, mini_corpus: P
     assert outcome.stdout == f"What was learned is in {out / 'model'}, and a report beside it\n"
     after = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_damage_to_what_was_made_before_is_told_in_a_sentence(
+    resumed_run: RunConfig, tmp_path: Path
+) -> None:
+    config = resumed_run.model_copy(update={"out": tmp_path / "copy"})
+    out = config.out
+    shutil.copytree(resumed_run.out, out)
+    (out / "report.json").unlink()
+    for name, remedy in (
+        ("train/pixels.npy", f"remove '{out}/train', "),
+        ("tokenizer/tokenizer.json", "remove that folder, "),
+        ("teacher_run/state.safetensors", "remove it, and the same command trains that encoder"),
+        ("encoder_run/state.safetensors", "remove it, and the same command trains that encoder"),
+        ("encoder_run/encoder/model.safetensors", f"remove '{out}/encoder_run', "),
+        ("train_features/features.npy", "remove that folder, "),
+        ("regions/shape_head.safetensors", f"remove '{out}/regions/face_encoder.safetensors', "),
+        ("regions/face_encoder.safetensors", f"remove '{out}/regions/face_encoder.safetensors', "),
+        ("regions/history.json", f"remove '{out}/regions/face_encoder.safetensors', "),
+    ):
+        whole = (out / name).read_bytes()
+        (out / name).write_bytes(whole[: len(whole) // 3])
+        with pytest.raises(BadCheckpoint, match=rf" is damaged \(\w+\); {remedy}"):
+            train_run(config)
+        (out / name).write_bytes(whole)
+    (out / "regions" / "face_encoder.safetensors").unlink()
+    assert train_run(config) == out / "model"
+
+
+def test_the_weights_are_for_others_to_read(resumed_run: RunConfig) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    weights = list(resumed_run.out.rglob("*.safetensors"))
+    assert {path.name for path in weights} == {
+        "model.safetensors",
+        "state.safetensors",
+        "face_encoder.safetensors",
+        "shape_head.safetensors",
+    }
+    assert {path.stat().st_mode & 0o777 for path in weights} == {0o666 & ~mask}
 
 
 def test_another_runs_folder_is_refused(resumed_run: RunConfig) -> None:
