@@ -150,7 +150,7 @@ def random_adapter(folder: Path, base: Path, seed: int) -> PeftModel:
     with torch.no_grad():
         for name, parameter in adapted.named_parameters():
             if "lora_B" in name:
-                parameter.normal_(std=0.1)
+                parameter.normal_(std=0.25)
     adapted.save_pretrained(folder)
     return adapted
 

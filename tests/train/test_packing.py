@@ -153,14 +153,14 @@ def test_rows_are_full_and_hold_every_sample_once_an_epoch() -> None:
 def test_a_row_that_cannot_hold_the_longest_sample_is_refused() -> None:
     values = ("base=a", "corpus=b", "out=c", "packing=true", "max_length=512")
     assert load_config("nano-lora", values).row_length == 512
-    with pytest.raises(BadSettings, match="Packed_length is 300 and max_length 512; make it"):
+    with pytest.raises(BadSettings, match="packed_length is 300 and max_length 512; make it"):
         load_config("nano-lora", (*values, "packed_length=300"))
 
 
 def test_clips_cannot_be_weighed_in_packed_rows() -> None:
     values = ("base=a", "corpus=b", "out=c", "packing=true", "clip_frame_augment=skip")
     assert load_config("nano-lora", values).packing
-    with pytest.raises(BadSettings, match="Clip_noise_weights weighs whole rows, and a packed row"):
+    with pytest.raises(BadSettings, match="clip_noise_weights weighs whole rows, and a packed row"):
         load_config("nano-lora", (*values, "clip_noise_weights=true"))
 
 
