@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +35,7 @@ from facellava.errors import BadCheckpoint, BadModelInput, FacellavaError
 from facellava.image_processor import FaceLlavaImageProcessor
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
+from facellava.whole_files import open_to_others
 
 PICKLE_SUFFIXES: Final = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt")
 INDEX_FILE: Final = "model.safetensors.index.json"
@@ -205,17 +205,6 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         raise BadCheckpoint(unwritable) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def open_to_others(path: Path) -> None:
-    """Give a file, or a folder with all in it, the modes that the user's umask says.
-
-    mkdtemp and safetensors make theirs for the owner alone.
-    """
-    mask = os.umask(0)
-    os.umask(mask)
-    for each in (path, *path.rglob("*")):
-        each.chmod((0o777 if each.is_dir() else 0o666) & ~mask)
 
 
 def _replace_folder(draft: Path, target: Path) -> None:

@@ -17,6 +17,7 @@ Facts of the published code and checkpoint (ihp-lab/Face-LLaVA), which the "rele
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import torch
@@ -47,6 +48,22 @@ class Enriched(NamedTuple):
     """(..., N, D)"""
     attention: Tensor
     """(..., heads, N, R), each row sums to 1"""
+
+
+def standardised(
+    landmarks: Tensor, mean_shape: Sequence[Sequence[float]] | None, landmark_std: float
+) -> Tensor:
+    """Landmarks (..., 68, 2) as float32, in standard deviations from the training corpus's mean.
+
+    Args:
+        landmarks: (x, y) in [0, 1] of the crop.
+        mean_shape: the config's `landmark_mean`; None for no mean.
+        landmark_std: the config's, of a coordinate.
+    """
+    points = landmarks.float()
+    if mean_shape is not None:
+        points = points - points.new_tensor(mean_shape)
+    return points / landmark_std
 
 
 def check_landmarks(landmarks: Tensor | None, n_frames: int) -> Tensor:
@@ -227,12 +244,8 @@ class RegionAttention(nn.Module):
 
     def region_tokens(self, landmarks: Tensor) -> Tensor:
         """FRLP: landmarks (..., 68, 2) to region tokens (..., 9, D), local plus global."""
-        standard = landmarks.float()
-        if self.mean_shape is not None:
-            standard = standard - standard.new_tensor(self.mean_shape)
-        standard = standard / self.landmark_std
         dtype = next(self.parameters()).dtype
-        standard = standard.to(dtype)
+        standard = standardised(landmarks, self.mean_shape, self.landmark_std).to(dtype)
         whole = self.global_landmarks_projector(standard.flatten(-2))
         return self.landmarks_projector(standard) + whole.unsqueeze(-2)
 

@@ -1,4 +1,4 @@
-"""Text files that appear whole or not at all, whatever kills the process."""
+"""Files that appear whole or not at all, whatever kills the process, and that others may read."""
 
 from __future__ import annotations
 
@@ -22,3 +22,14 @@ def write_text(path: Path, text: str) -> None:
     finally:
         if partial.exists():
             partial.unlink()
+
+
+def open_to_others(path: Path) -> None:
+    """Give a file, or a folder with all in it, the modes that the user's umask says.
+
+    tempfile and safetensors make theirs for the owner alone.
+    """
+    mask = os.umask(0)
+    os.umask(mask)
+    for each in (path, *path.rglob("*")):
+        each.chmod((0o777 if each.is_dir() else 0o666) & ~mask)

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import AutoModel, ResNetConfig
 
-from facellava.checkpoint import open_to_others
 from facellava.errors import BadCheckpoint
+from facellava.whole_files import open_to_others
 from train.augment import to_pictures
 from train.damage import undamaged
 from train.device import training_device

@@ -36,6 +36,7 @@ from facellava.errors import BadCheckpoint, BadSettings, FacellavaError
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord
+from facellava.whole_files import open_to_others
 from train.clip_choices import ClipChoices, label_weights
 from train.damage import undamaged
 from train.dataset import Collator, CorpusTables, Reader, TrainingRows, scan
@@ -354,7 +355,7 @@ def _store(
         write_model_card(draft, result.parent.name, read_manifest(config.corpus))
         write_training_data(draft, config.corpus)
         write_whole(draft / NOTE_FILE, json.dumps(note, indent=1))
-        checkpoint.open_to_others(draft)
+        open_to_others(draft)
         draft.rename(result)
     finally:
         shutil.rmtree(draft, ignore_errors=True)

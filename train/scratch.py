@@ -33,6 +33,7 @@ from facellava.errors import BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord
+from facellava.whole_files import open_to_others
 from train.base_settings import ScratchSettings
 from train.calibrate import fit_temperatures
 from train.damage import undamaged
@@ -263,7 +264,7 @@ def _teach_regions(
         partial = learned.with_suffix(".partial")
         for part, path in ((shape, folder / SHAPE_FILE), (model.face_encoder, learned)):
             save_file({k: v.contiguous() for k, v in part.state_dict().items()}, partial)
-            checkpoint.open_to_others(partial)
+            open_to_others(partial)
             partial.replace(path)
     for part, path in ((shape, folder / SHAPE_FILE), (model.face_encoder, learned)):
         with undamaged(path, f"remove '{learned}', and the same command writes both parts again."):

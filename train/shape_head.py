@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from facellava.config import FaceLlavaConfig
+from facellava.region_attention import standardised
 from facellava.regions import N_LANDMARKS
 
 # In standard deviations of a landmark: beyond it, a face is one that was badly found.
@@ -38,8 +39,6 @@ class ShapeHead(nn.Module):
         """
         tokens = tokens.float()
         level = tokens * (tokens.square().mean(dim=-1, keepdim=True) + EPSILON).rsqrt()
-        wanted = landmarks.float()
-        if self.mean_shape is not None:
-            wanted = wanted - wanted.new_tensor(self.mean_shape)
-        wanted = (wanted / self.landmark_std).flatten(1).clamp(-FARTHEST, FARTHEST)
+        wanted = standardised(landmarks, self.mean_shape, self.landmark_std).flatten(1)
+        wanted = wanted.clamp(-FARTHEST, FARTHEST)
         return functional.smooth_l1_loss(self.points(level.mean(dim=1)), wanted)

@@ -20,8 +20,8 @@ from transformers import (
 )
 from transformers.trainer import TRAINER_STATE_NAME
 
-from facellava.checkpoint import open_to_others
 from facellava.errors import TrainingStopped
+from facellava.whole_files import open_to_others
 from train.damage import undamaged
 from train.optimisers import OPTIMISERS
 from train.run_config import RunConfig, Stage, StageSettings

@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from facellava.errors import BadMedia, BadModelInput
 from facellava.faces.face import Face
 from facellava.regions import N_REGIONS, REGIONS
+from facellava.whole_files import open_to_others
 
 Colour = tuple[int, int, int]
 
@@ -112,10 +113,7 @@ def save_png(path: str | Path, rgb: NDArray[np.uint8]) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             Image.fromarray(rgb).save(file, format="PNG")
-        # mkstemp makes files for the owner alone; an output file follows the user's umask.
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
+        open_to_others(Path(temporary))
         Path(temporary).replace(target)
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
