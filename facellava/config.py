@@ -43,6 +43,8 @@ class FaceLlavaConfig(PreTrainedConfig):
         vision_feature_layer: index into the encoder's hidden states.
         vision_feature_select: "default" drops the prefix tokens, "full" keeps them.
         video_feature_select: likewise for clips, where they have an encoder of their own.
+        mirror_average: the encoder sees each frame also mirrored, and each patch's features are
+            the mean of both: steadier verdicts for twice the encoder's time.
         clip_frames: frames that every clip is sampled to. An encoder for clips fixes it; otherwise
             None takes clips as they are.
         clip_pool: side of the squares of patches whose tokens are averaged into one in the frames
@@ -88,6 +90,7 @@ class FaceLlavaConfig(PreTrainedConfig):
     vision_feature_layer: int = -1
     vision_feature_select: str = "default"
     video_feature_select: str = "default"
+    mirror_average: bool = False
     clip_frames: int | None = None
     clip_pool: int = 1
     clip_merge: int = 1

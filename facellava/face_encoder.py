@@ -74,6 +74,13 @@ class FaceEncoder(nn.Module):
                 f"pixel_values have shape {tuple(pixel_values.shape)}; "
                 f"allowed is (frames, 3, {height}, {width}), as the image processor gives them."
             )
+        if not self.config.mirror_average:
+            return self._tokens(tower, pixel_values, selection)
+        both = self._tokens(tower, torch.cat([pixel_values, pixel_values.flip(-1)]), selection)
+        seen, mirrored = both.chunk(2)
+        return (seen + self._mirrored_back(mirrored)) / 2
+
+    def _tokens(self, tower: nn.Module, pixel_values: Tensor, selection: str) -> Tensor:
         dtype = next(tower.parameters()).dtype
         hidden_states = tower(
             pixel_values.to(dtype), output_hidden_states=True, return_dict=True
@@ -84,6 +91,12 @@ class FaceEncoder(nn.Module):
         if selection == "default":
             return features[:, self.config.n_prefix_tokens :]
         return features
+
+    def _mirrored_back(self, features: Tensor) -> Tensor:
+        """Features (F, N, W) of mirrored frames, each row of patches in the order of the frame."""
+        n_prefix = features.shape[1] - self.config.n_patches
+        grid = features[:, n_prefix:].unflatten(1, tuple(self.config.image_grid))
+        return torch.cat([features[:, :n_prefix], grid.flip(2).flatten(1, 2)], dim=1)
 
     def forward(self, image_features: Tensor, landmarks: Tensor | None) -> Enriched:
         """Tower features (F, N, tower width) and landmarks (F, 68, 2) to tokens (F, N, D).

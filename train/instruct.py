@@ -117,12 +117,14 @@ def switching_rows(
 
 
 def naming_places(answer: str, text: EncodedText, tokenizer: PreTrainedTokenizerBase) -> range:
-    """Where the text's last answer names its task: "Age:", or in JSON all before the label.
+    """Where the text's last answer names its task: "Age:", or in JSON all up to the word "label".
+
+    Not farther there, since the next token may hold the verdict already, as `":[],"` does.
 
     Raises:
         ValueError: it names none.
     """
-    mark = '"label":' if answer.startswith("{") else ":"
+    mark = '"label' if answer.startswith("{") else ":"
     name = answer[: answer.index(mark) + len(mark)]
     labels = text.labels or ()
     start = len(labels)

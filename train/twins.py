@@ -1,0 +1,192 @@
+"""Twins: two rows about one face that must decide alike, JSON beside prose, a clip beside a photo.
+
+Each form of an answer learns its verdicts from the labels by itself, and where the model is in
+doubt the two forms fall on different sides. Of twins, the second row learns the first row's
+probabilities at every decision of its verdict, which is worth more than the label where the label
+itself is uncertain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedTokenizerBase
+
+from facellava.processor import EncodedText
+from facellava.tasks import TASKS
+from train.face_arrays import UNITS
+
+Kind = Literal["expression", "age", "fake", "yes_no", "any_unit", "unit", "further_unit"]
+KINDS: Final[tuple[Kind, ...]] = (
+    "expression", "age", "fake", "yes_no", "any_unit", "unit", "further_unit",
+)  # fmt: skip
+_CLOSED: Final[dict[str, Kind]] = {"expression": "expression", "age": "age", "deepfake": "fake"}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One token of an answer that says something of its verdict.
+
+    Attributes:
+        place: of that token in the text.
+        kind: what is decided there.
+    """
+
+    place: int
+    kind: Kind
+
+
+class Choices(nn.Module):
+    """What can be decided, as groups of tokens that mean the same, in prose and in JSON.
+
+    Args:
+        tokenizer: nano's: its verdict words are single tokens, in JSON too.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        units = [[f" {unit}"] for unit in UNITS]
+        prose: dict[Kind, list[list[str]]] = {
+            "expression": self._words("expression", " {}"),
+            "age": self._words("age", " {}"),
+            "fake": self._words("deepfake", " {}"),
+            "yes_no": [[" yes", " yes,", " yes."], [" no", " no,", " no."]],
+            "any_unit": [[" none"], [word for group in units for word in group]],
+            "unit": units,
+            "further_unit": [["."], [","]],
+        }
+        json: dict[Kind, list[list[str]]] = {
+            "expression": self._words("expression", "{}"),
+            "age": self._words("age", "{}"),
+            "fake": self._words("deepfake", "{}"),
+            "yes_no": [["true"], ["false"]],
+            "any_unit": [['":[],"'], ['":["']],
+            "unit": [[unit] for unit in UNITS],
+            "further_unit": [['"],"'], ['","']],
+        }
+        for form, kinds in (("prose", prose), ("json", json)):
+            for kind, groups in kinds.items():
+                self.register_buffer(f"{form}_{kind}", self._table(groups), persistent=False)
+
+    def _words(self, task: str, pattern: str) -> list[list[str]]:
+        """The task's words that are one token in both forms."""
+        words = [str(word).strip() for word in TASKS[task].scored_words]
+        return [
+            [pattern.format(word)]
+            for word in words
+            if len(self._ids(word)) == len(self._ids(f" {word}")) == 1
+        ]
+
+    def _ids(self, word: str) -> list[int]:
+        return list(self.tokenizer.encode(word, add_special_tokens=False))
+
+    def _table(self, groups: list[list[str]]) -> Tensor:
+        """(G, M) token ids, -1 where a group has fewer."""
+        most = max(map(len, groups))
+        ids = [[self._ids(word)[0] for word in group] for group in groups]
+        return torch.tensor([group + [-1] * (most - len(group)) for group in ids])
+
+    def of(self, kind: Kind, form: str) -> Tensor:
+        """(G, M) ids of a kind's groups in "prose" or "json"."""
+        table: Tensor = getattr(self, f"{form}_{kind}")
+        return table
+
+    def decisions(self, text: EncodedText, after: int, task: str, form: str) -> list[Decision]:
+        """Where the last answer of a text says its verdict, in order.
+
+        Args:
+            text: a row's.
+            after: the place behind the task's name, where `naming_places` ends.
+            task: the answer's.
+            form: "prose" or "json".
+        """
+        return list(self._found(text.input_ids, after, task, form))
+
+    def _found(self, ids: Sequence[int], after: int, task: str, form: str) -> Iterator[Decision]:
+        if task in _CLOSED:
+            kind = _CLOSED[task]
+            place = after if form == "prose" else after + 1
+            if (self.of(kind, form) == ids[place]).any():
+                yield Decision(place, kind)
+        elif task == "attributes":
+            end = self._ids("." if form == "prose" else "reasons")[0]
+            answers = self.of("yes_no", form)
+            for place in range(after, len(ids)):
+                if (answers == ids[place]).any():
+                    yield Decision(place, "yes_no")
+                # The last "yes." of a list is its full stop, too.
+                if ids[place] == end or self.tokenizer.decode([ids[place]]).endswith("."):
+                    break
+        elif task == "action_units":
+            yield Decision(after, "any_unit")
+            some = self.of("any_unit", form)[1]
+            if not (some == ids[after]).any():
+                return
+            place = after if form == "prose" else after + 1
+            stop, more = (int(group[0]) for group in self.of("further_unit", form))
+            while (self.of("unit", form) == ids[place]).any():
+                yield Decision(place, "unit")
+                if ids[place + 1] not in (stop, more):
+                    return
+                yield Decision(place + 1, "further_unit")
+                if ids[place + 1] == stop:
+                    return
+                place += 2
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """The decisions of one row of a pair.
+
+    Attributes:
+        row: its place in the batch.
+        form: "prose" or "json".
+        decisions: in order.
+    """
+
+    row: int
+    form: str
+    decisions: tuple[Decision, ...]
+
+
+def disagreement(
+    logits: Tensor, pairs: Sequence[tuple[Verdicts, Verdicts]], choices: Choices
+) -> Tensor:
+    """How far the second row of each pair decides otherwise than the first, a scalar.
+
+    The mean over pairs of the mean Kullback-Leibler divergence over their decisions. The first row
+    does not learn from it.
+
+    Args:
+        logits: (B, L, V) of the batch, at every place.
+        pairs: of as many decisions of the same kinds each.
+        choices: of the tokenizer.
+    """
+    found: dict[tuple[Kind, str, str], list[tuple[int, int, int, int, float]]] = {}
+    for first, second in pairs:
+        share = 1 / (len(pairs) * max(1, len(first.decisions)))
+        for here, there in zip(first.decisions, second.decisions, strict=True):
+            places = (first.row, here.place - 1, second.row, there.place - 1, share)
+            found.setdefault((here.kind, first.form, second.form), []).append(places)
+    total = logits.new_zeros((), dtype=torch.float32)
+    for (kind, form, other), places in found.items():
+        row, place, twin, twin_place, share = (
+            torch.tensor(column, device=logits.device) for column in zip(*places, strict=True)
+        )
+        wanted = _chances(logits[row, place], choices.of(kind, form)).detach()
+        given = _chances(logits[twin, twin_place], choices.of(kind, other))
+        apart = functional.kl_div(given, wanted, reduction="none", log_target=True).sum(dim=1)
+        total = total + (apart * share).sum()
+    return total
+
+
+def _chances(logits: Tensor, groups: Tensor) -> Tensor:
+    """Logits (N, V) to log probabilities (N, G) of the groups (G, M) among each other."""
+    members = logits.float()[:, groups.clamp(min=0)].masked_fill(groups < 0, -torch.inf)
+    return members.logsumexp(dim=2).log_softmax(dim=1)
