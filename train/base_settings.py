@@ -47,6 +47,12 @@ class ScratchSettings(Strict):
             which task a question belongs to (see InstructionRows).
         switches: so many conversations that turn from one task to another are added, as a share of
             stage 2's samples (see switching_rows).
+        mirror_average: the model sees each face mirrored, too (see FaceLlavaConfig).
+        twins: JSON answers learn the probabilities of the prose answers, too (see train.twins).
+        expressive_clips: so many clips of which one frame shows something are added beside their
+            photos, as a share of stage 2's samples (see clip_twins).
+        least_seen: share of a measurement's variance (R2) that a linear reading of stage 1's tokens
+            has to explain on the faces aside; reasons that rest on other ones are not learned.
     """
 
     encoder: EncoderSettings = EncoderSettings()
@@ -57,6 +63,10 @@ class ScratchSettings(Strict):
     heads: Count = 4
     swapped: Annotated[float, Field(ge=0, le=1)] = 0.0
     switches: Annotated[float, Field(ge=0, le=1)] = 0.0
+    mirror_average: bool = False
+    twins: bool = False
+    expressive_clips: Annotated[float, Field(ge=0, le=1)] = 0.0
+    least_seen: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode="after")
     def _fits_together(self) -> ScratchSettings:

@@ -1,38 +1,32 @@
-"""Stage 2 over cached features of the frozen encoder: its rows, and the loss of nano's answers.
-
-Loss on the assistant's turns only. The words that carry a verdict count more than the reasons
-around them, and a year's target is spread over its neighbours, since no face shows its exact age.
-"""
+"""Stage 2 over cached features of the frozen encoder: its rows."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from facellava.conversation import face_conversation
 from facellava.errors import BadSample
+from facellava.evidence import find_claims
 from facellava.processor import IGNORED_LABEL, EncodedText, FaceLlavaProcessor
 from facellava.records import Sample
-from facellava.tasks import TASKS
 from train.dataset import check_taught, learned_tokens
-from train.face_arrays import ABSENT, UNITS
+from train.face_arrays import ABSENT
 from train.features import FeatureCache
-from train.tokenizer import json_words, verdict_words
+from train.resting_faces import RestingFaces
+from train.twins import Decision, Verdicts
 from train.usable import Usable
 
-VERDICT_WEIGHT = 3.0
-AGE_SPREAD_YEARS = 2.5
 CLIP_EVERY = 25
 
 
@@ -45,12 +39,34 @@ class Row:
         text: token ids and labels.
         frames: 1 for a photo; more where the face is shown as a clip.
         naming: the places in the text where the last answer names its task.
+        task: the last answer's.
+        form: the last answer's, "prose" or "json".
+        label: the last answer's.
+        first: whether nothing was asked before.
+        at_rest: so many of the frames show a face at rest instead.
     """
 
     face: int
     text: EncodedText
     frames: int = 1
     naming: range = range(0)
+    task: str = ""
+    form: str = "prose"
+    label: Any = None
+    first: bool = True
+    at_rest: int = 0
+
+
+@dataclass(frozen=True)
+class Twins:
+    """Two rows whose verdicts are to be alike, with the places where they are decided.
+
+    The second one learns the first one's probabilities (see train.twins).
+    """
+
+    first: Row
+    second: Row
+    decided: tuple[tuple[Decision, ...], tuple[Decision, ...]]
 
 
 def encode_rows(
@@ -58,10 +74,15 @@ def encode_rows(
     face_index: dict[str, int],
     processor: FaceLlavaProcessor,
     count: int | None = None,
+    unseen: Collection[str] = (),
 ) -> list[Row]:
     """Samples of cached faces as token ids; the answers of earlier turns are learned too.
 
     One in CLIP_EVERY faces is shown as a clip of a few frames, so that clips are not foreign.
+
+    Args:
+        unseen: measurements that the visual tokens do not tell; reasons that rest on one of them
+            are not learned, since the model would have to guess them.
 
     Raises:
         BadSample: a sample that teaches nothing, or whose answer does not name its task.
@@ -83,7 +104,19 @@ def encode_rows(
             raise BadSample(
                 f"Sample {sample.sample_id} cannot be used: its answer does not name its task."
             ) from error
-        rows.append(Row(face_index[sample.face_id], text, frames, naming))
+        text = _without_guesses(sample, text, processor.tokenizer, frozenset(unseen))
+        rows.append(
+            Row(
+                face_index[sample.face_id],
+                text,
+                frames,
+                naming,
+                sample.task,
+                sample.form,
+                sample.label,
+                not sample.history,
+            )
+        )
     return rows
 
 
@@ -112,7 +145,7 @@ def switching_rows(
         messages = face_conversation("image", then.question, turns, then.answer)
         text = processor.encode_text(messages, [1], training=True)
         naming = naming_places(then.answer, text, processor.tokenizer)
-        rows.append(Row(face_index[first.face_id], _learning_only(text, naming), naming=naming))
+        rows.append(Row(face_index[first.face_id], learning_only(text, naming), naming=naming))
     return rows
 
 
@@ -125,16 +158,41 @@ def naming_places(answer: str, text: EncodedText, tokenizer: PreTrainedTokenizer
         ValueError: it names none.
     """
     mark = '"label' if answer.startswith("{") else ":"
-    name = answer[: answer.index(mark) + len(mark)]
+    return _first_part(answer[: answer.index(mark) + len(mark)], text, tokenizer)
+
+
+def _first_part(part: str, text: EncodedText, tokenizer: PreTrainedTokenizerBase) -> range:
+    """The places of the first words of the last answer."""
     labels = text.labels or ()
     start = len(labels)
     while start and labels[start - 1] != IGNORED_LABEL:
         start -= 1
-    return range(start, start + len(tokenizer.encode(name, add_special_tokens=False)))
+    return range(start, start + len(tokenizer.encode(part, add_special_tokens=False)))
 
 
-class InstructionRows(Dataset[dict[str, Any]]):
-    """Rows with their face's features, in a random variant each time.
+def _without_guesses(
+    sample: Sample, text: EncodedText, tokenizer: PreTrainedTokenizerBase, unseen: frozenset[str]
+) -> EncodedText:
+    """The text without learning reasons of unseen measurements; what was said before likewise."""
+
+    def guesses(answer: str) -> bool:
+        return any(claim.measurement in unseen for claim, _ in find_claims(answer))
+
+    if not unseen or text.labels is None:
+        return text
+    labels = list(text.labels)
+    answer = sample.answer
+    end = answer.index('"reasons"') + 1 if answer.startswith("{") else answer.index(".") + 1
+    verdict = _first_part(answer[:end], text, tokenizer)
+    if any(guesses(earlier) for _, earlier in sample.history):
+        labels[: verdict.start] = [IGNORED_LABEL] * verdict.start
+    if guesses(answer):
+        labels[verdict.stop :] = [IGNORED_LABEL] * (len(labels) - verdict.stop)
+    return EncodedText(text.input_ids, labels)
+
+
+class InstructionRows(Dataset[list[dict[str, Any]]]):
+    """Rows with their face's features, in a random variant each time; twins come together.
 
     A dataset has one kind of label, so its look gives the task away, and the question need not be
     read. Some rows are therefore shown with any other face, and then teach the task's name alone.
@@ -142,12 +200,15 @@ class InstructionRows(Dataset[dict[str, Any]]):
     Args:
         rows: the samples.
         cache: features of their faces.
-        swapped: share of the rows that are shown with another face.
         units: (N, U) of `FaceArrays.units`: an answer that names the active units of a face says
             nothing about those that nobody coded, so these are no wrong choice there.
+        swapped: share of the rows that are shown with another face.
+        twins: pairs of further rows.
+        resting: who stands beside the face in clips of which some frames are at rest.
 
     Attributes:
-        usable: what grouping needs of the rows; all of them can be used.
+        usable: what grouping needs of the rows, a pair counting as its longer one; all of them can
+            be used.
     """
 
     def __init__(
@@ -156,40 +217,67 @@ class InstructionRows(Dataset[dict[str, Any]]):
         cache: FeatureCache,
         units: NDArray[np.int8],
         swapped: float = 0.0,
+        twins: Sequence[Twins] = (),
+        resting: RestingFaces | None = None,
     ) -> None:
         self.rows, self.cache, self.swapped = rows, cache, swapped
+        self.twins, self.resting = twins, resting
         # Where none is coded, the answer's units were measured, and all of them were.
         self.uncoded = (units == ABSENT) & (units != ABSENT).any(axis=1, keepdims=True)
+        longer = [*rows, *(max(t.first, t.second, key=_length) for t in twins)]
+        learned = [learned_tokens(row.text) for row in rows]
+        learned += [learned_tokens(t.first.text) + learned_tokens(t.second.text) for t in twins]
         self.usable = Usable(
-            rows=np.arange(len(rows)),
-            lengths=np.array([len(row.text.input_ids) for row in rows], np.int32),
-            frames=np.array([row.frames for row in rows], np.int32),
-            learned=np.array([learned_tokens(row.text) for row in rows], np.int32),
+            rows=np.arange(len(longer)),
+            lengths=np.array([_length(row) for row in longer], np.int32),
+            frames=np.array([row.frames for row in longer], np.int32),
+            learned=np.array(learned, np.int32),
             skipped=(),
         )
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows) + len(self.twins)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> list[dict[str, Any]]:
+        if index >= len(self.rows):
+            twins = self.twins[index - len(self.rows)]
+            return [
+                self._shown(row) | {"decided": decided}
+                for row, decided in zip((twins.first, twins.second), twins.decided, strict=True)
+            ]
         row = self.rows[index]
         if self.swapped and torch.rand(()) < self.swapped:
             row = replace(
                 row,
                 face=int(torch.randint(len(self.cache), ())),
-                text=_learning_only(row.text, row.naming),
+                text=learning_only(row.text, row.naming),
             )
-        variants = torch.randint(self.cache.variants, (row.frames,)).numpy()
-        features = np.asarray(self.cache.features[variants, row.face], np.float32)
+        return [self._shown(row)]
+
+    def _shown(self, row: Row) -> dict[str, Any]:
+        faces = [row.face] * (row.frames - row.at_rest)
+        if row.at_rest and self.resting is not None:
+            # What is shown stays together, at its start, in its middle or at its end.
+            beside = self.resting.beside(row.face, row.at_rest)
+            before = int(torch.randint(row.at_rest + 1, ()))
+            faces = [*beside[:before], *faces, *beside[before:]]
+        variants = torch.randint(self.cache.variants, (len(faces),)).numpy()
+        features = np.asarray(self.cache.features[variants, faces], np.float32)
         return {
             "text": row.text,
+            "form": row.form,
             "uncoded": torch.from_numpy(self.uncoded[row.face]),
             "image_features": torch.from_numpy(features),
-            "landmarks": torch.from_numpy(self.cache.landmarks[variants, row.face]),
+            "landmarks": torch.from_numpy(self.cache.landmarks[variants, faces]),
         }
 
 
-def _learning_only(text: EncodedText, places: range) -> EncodedText:
+def _length(row: Row) -> int:
+    return len(row.text.input_ids)
+
+
+def learning_only(text: EncodedText, places: range) -> EncodedText:
+    """The text, of which nothing but these places is learned."""
     labels = [IGNORED_LABEL] * len(text.input_ids)
     for place in places:
         labels[place] = text.input_ids[place]
@@ -198,102 +286,28 @@ def _learning_only(text: EncodedText, places: range) -> EncodedText:
 
 @dataclass(frozen=True)
 class CachedCollator:
-    """Rows to the model's tensors, padded on the right, frames in order of their rows."""
+    """Rows to the model's tensors, padded on the right, frames in order of their rows.
+
+    Beside the tensors "twins": pairs of train.twins.Verdicts.
+    """
 
     processor: FaceLlavaProcessor
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-        return {
+    def __call__(self, items: Sequence[list[dict[str, Any]]]) -> dict[str, Any]:
+        rows: list[dict[str, Any]] = []
+        twins = []
+        for item in items:
+            if len(item) > 1:
+                first, second = (
+                    Verdicts(len(rows) + number, row["form"], row["decided"])
+                    for number, row in enumerate(item)
+                )
+                twins.append((first, second))
+            rows += item
+        tensors: dict[str, Tensor] = {
             **self.processor.pad([row["text"] for row in rows], side="right"),
             "image_features": torch.cat([row["image_features"] for row in rows]),
             "landmarks": torch.cat([row["landmarks"] for row in rows]),
             "uncoded": torch.stack([row["uncoded"] for row in rows]),
         }
-
-
-class VerdictLoss(nn.Module):
-    """Cross-entropy with a weight a token, soft targets for years, and no blame for uncoded units.
-
-    Args:
-        tokenizer: nano's, whose label words are single tokens.
-    """
-
-    weights: Tensor
-    year_ids: Tensor  # (F, Y), of each form in which years are written
-    year_targets: Tensor
-    year_of_token: Tensor  # (V, 2), year and form
-    colons: Tensor
-    unit_ids: Tensor
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().__init__()
-        weights = torch.ones(len(tokenizer))
-
-        def token(word: str) -> int:
-            ids = tokenizer.encode(word, add_special_tokens=False)
-            return int(ids[0])
-
-        def is_whole(word: str) -> bool:
-            return len(tokenizer.encode(word, add_special_tokens=False)) == 1
-
-        for word in (*verdict_words(), *filter(is_whole, json_words())):
-            weights[token(word)] = VERDICT_WEIGHT
-        years = torch.arange(len(TASKS["age"].labels), dtype=torch.float32)
-        spread = torch.exp(-((years - years[:, None]) ** 2) / (2 * AGE_SPREAD_YEARS**2))
-        self.register_buffer("weights", weights)
-        self.register_buffer("year_targets", spread / spread.sum(dim=1, keepdim=True))
-        # " 26" in prose, "26" in JSON, which some tokenizers write as two tokens.
-        numbers = range(len(years))
-        forms = [[f" {y}" for y in numbers], [str(y) for y in numbers]]
-        whole = [form for form in forms if all(map(is_whole, form))]
-        self.register_buffer("year_ids", torch.tensor([[*map(token, form)] for form in whole]))
-        index = torch.full((len(tokenizer), 2), -1)
-        for form, ids in enumerate(self.year_ids):
-            index[ids] = torch.stack([torch.arange(len(ids)), torch.full_like(ids, form)], dim=1)
-        self.register_buffer("year_of_token", index)
-        self.register_buffer("unit_ids", torch.tensor([token(f" {unit}") for unit in UNITS]))
-        self.register_buffer("colons", torch.tensor([token(":"), token('":')]))
-
-    def forward(self, logits: Tensor, labels: Tensor, uncoded: Tensor) -> Tensor:
-        """The weighted mean over the tokens that are learned; arguments as of :meth:`summed`."""
-        return self.summed(logits, labels, uncoded) / self.weight_of(labels)
-
-    def weight_of(self, labels: Tensor) -> Tensor:
-        """Sum of the weights of the tokens that are learned, labels (B, L)."""
-        targets = labels[:, 1:]
-        return self.weights[targets[targets != IGNORED_LABEL]].sum()
-
-    def summed(
-        self, logits: Tensor, labels: Tensor, uncoded: Tensor, rows: Tensor | None = None
-    ) -> Tensor:
-        """The weighted sum over the tokens that are learned.
-
-        Args:
-            logits: (B, L, V).
-            labels: (B, L) with -100 where there is no loss.
-            uncoded: (B, U) bool, units that nobody coded for the row's face; (B, L, U), for each
-                token's face, where a row is packed.
-            rows: (B,) further weight of each row; None for 1.
-        """
-        learned = labels[:, 1:] != IGNORED_LABEL
-        scores = logits[:, :-1][learned].float()
-        targets = labels[:, 1:][learned]
-        # A unit that nobody looked for is neither right nor wrong: it is no choice at all, unless
-        # the text itself speaks of it.
-        of_token = uncoded if uncoded.ndim == 3 else uncoded[:, None].expand(*labels.shape, -1)
-        unknown = of_token[:, 1:][learned] & (self.unit_ids != targets[:, None])
-        scores[:, self.unit_ids] = scores[:, self.unit_ids].masked_fill(unknown, -torch.inf)
-        # Only behind "Age:" or "label": is a number an age; elsewhere (" 5 o'clock") it is a word.
-        behind_colon = torch.isin(labels[:, :-1][learned], self.colons)
-        weights = self.weights[targets]
-        if rows is not None:
-            weights = weights * rows[:, None].expand_as(learned)[learned]
-        logs = functional.log_softmax(scores, dim=-1)
-        errors = -logs.gather(1, targets[:, None])[:, 0]
-        years, forms = self.year_of_token[targets].unbind(dim=1)
-        aged = (years >= 0) & behind_colon
-        if aged.any():
-            offered = logs[aged].gather(1, self.year_ids[forms[aged]])
-            soft = -(self.year_targets[years[aged]] * offered).sum(dim=1)
-            errors = errors.masked_scatter(aged, soft)
-        return (errors * weights).sum()
+        return {**tensors, "twins": twins}

@@ -21,7 +21,7 @@ from facellava.face_encoder import FaceEncoder
 from train.face_arrays import FaceArrays
 from train.face_batches import LABELS
 from train.features import FeatureCache
-from train.heads import FaceHeads, expression_targets, figures, losses
+from train.heads import FaceHeads, expression_targets, figures, losses, told
 from train.run_config import RunConfig
 from train.shape_head import ShapeHead
 from train.stage_trainer import StageTrainer, last_whole_checkpoint, stage_arguments
@@ -79,11 +79,12 @@ def train_regions(
     held_out: FaceRows,
     out: Path,
     config: RunConfig,
-) -> list[dict[str, float]]:
+) -> tuple[list[dict[str, float]], dict[str, float]]:
     """Train FRLP, FRGCA, projector and shape head in place; goes on from the last checkpoint.
 
     Returns:
-        The log of the steps; its last entry holds the heads' figures on the faces set aside.
+        The log of the steps, whose last entry holds the heads' figures on the faces set aside; and
+        of each measurement what its head tells of it there (see train.heads.told).
     """
     stage = RegionStage(face_encoder, shape, train.arrays.measured.shape[1])
 
@@ -110,4 +111,5 @@ def train_regions(
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(out))
     trainer.evaluate()
     history: list[dict[str, float]] = trainer.state.log_history
-    return history
+    read = trainer.predict(held_out).predictions["measured"]
+    return history, told(read, held_out.arrays, held_out.scale)

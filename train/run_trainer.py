@@ -16,7 +16,7 @@ from facellava.model import FaceLlavaForConditionalGeneration
 from train.clip_choices import ClipWeigher
 from train.clip_weights import RunningMean
 from train.dataset import Collator, ModalityLengthGroups, TrainingRows
-from train.instruct import CachedCollator, InstructionRows, VerdictLoss
+from train.instruct import CachedCollator, InstructionRows
 from train.packed_rows import PackedRows
 from train.packing import PackingPlan
 from train.plain_loss import PlainLoss, learned_places
@@ -24,9 +24,12 @@ from train.run_config import RunConfig, Stage
 from train.shape_head import ShapeHead
 from train.stage_trainer import StageTrainer, stage_arguments
 from train.tokenizer import verdict_words
+from train.twins import Choices, disagreement
+from train.verdict_loss import VerdictLoss
 
 # The mean weight of clips so far, without which a resumed run would differ.
 CLIP_MEAN: Final = "clip_weights.json"
+TWIN_WEIGHT: Final = 0.5
 Measure = Callable[[FaceLlavaForConditionalGeneration], dict[str, float]]
 
 
@@ -60,6 +63,7 @@ class RunTrainer(StageTrainer):
         weigher: of clips, by what the model says of their labels; None weighs all alike.
         shape: reads the landmarks from the visual tokens, which must go on to hold them; it does
             not learn. Of photos and clips that are kept as features.
+        choices: what twins decide; None where there are none.
         **settings: as Trainer takes them.
     """
 
@@ -74,9 +78,11 @@ class RunTrainer(StageTrainer):
         measure: Measure | None = None,
         weigher: ClipWeigher | None = None,
         shape: ShapeHead | None = None,
+        choices: Choices | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        self.choices = choices.to(self.args.device) if choices else None
         self.base, self.measure, self.weigher = base, measure, weigher
         self.shape = shape.requires_grad_(False).to(self.args.device) if shape else None
         self.answer_loss = loss.to(self.args.device)
@@ -99,7 +105,7 @@ class RunTrainer(StageTrainer):
             if name.endswith("_tower"):
                 tower.eval()
         rest = dict(inputs)
-        labels, uncoded = rest.pop("labels"), rest.pop("uncoded")
+        labels, uncoded, twins = rest.pop("labels"), rest.pop("uncoded"), rest.pop("twins", [])
         clips = {name: rest.pop(name) for name in list(rest) if name.startswith("clip_")}
         keep = learned_places(labels)
         outputs = model(**rest, use_cache=False, logits_to_keep=keep)
@@ -110,6 +116,9 @@ class RunTrainer(StageTrainer):
             rows = self.weigher.rows(outputs.logits, keep, clips, progress, self.accelerator)
         total = self.answer_loss.summed(outputs.logits, labels[:, keep], uncoded, rows)
         loss = total / num_items_in_batch * self.accelerator.num_processes
+        if self.choices is not None and twins and model.training:
+            apart = TWIN_WEIGHT * disagreement(outputs.logits, keep, twins, self.choices)
+            loss = loss + apart / self.args.gradient_accumulation_steps
         if self.shape is not None and model.training:
             tokens = self.base.face_encoder(rest["image_features"], rest["landmarks"]).tokens
             away = self.shape(tokens, rest["landmarks"])
@@ -141,7 +150,7 @@ class RunTrainer(StageTrainer):
             )
         batch = self.args.train_batch_size * self.args.world_size
         usable = dataset.usable
-        # Rows that are kept as features draw no frames anew.
+        # Rows that are kept as features draw no frames anew. A pair of twins takes one place.
         groups = (usable.lengths, usable.frames > 1, batch, self.args.seed)
         if isinstance(dataset, InstructionRows):
             return ModalityLengthGroups(*groups)
@@ -173,9 +182,12 @@ def new_trainer(
         # Stored once, under the embedding's name; on resuming the trainer would miss the other.
         base._keys_to_ignore_on_save = ["language_model.lm_head.weight"]
     best = config.early_stopping is not None
+    tokenizer = collate.processor.tokenizer
+    paired = isinstance(train, InstructionRows) and bool(train.twins)
     trainer = RunTrainer(
         base=base,
-        loss=answer_loss(collate.processor.tokenizer, config.loss),
+        loss=answer_loss(tokenizer, config.loss),
+        choices=Choices(tokenizer) if paired else None,
         measure=measure,
         weigher=ClipWeigher() if config.clip_noise_weights else None,
         shape=shape,

@@ -16,6 +16,8 @@ A step whose result is there is not done again.
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +35,7 @@ from facellava.errors import BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord
-from facellava.whole_files import open_to_others
+from facellava.whole_files import open_to_others, write_text
 from train.base_settings import ScratchSettings
 from train.calibrate import fit_temperatures
 from train.damage import undamaged
@@ -42,10 +44,17 @@ from train.face_arrays import FaceArrays, face_arrays
 from train.features import FeatureCache, cache_features
 from train.heads import measured_scale
 from train.held_out import set_aside
-from train.instruct import CachedCollator, InstructionRows, encode_rows, switching_rows
+from train.instruct import (
+    CachedCollator,
+    InstructionRows,
+    Twins,
+    encode_rows,
+    switching_rows,
+)
 from train.model_card import write_model_card, write_training_data
 from train.processes import join, what_was_chosen
 from train.region_stage import FaceRows, train_regions
+from train.resting_faces import RestingFaces
 from train.run_checks import check_free
 from train.run_config import RunConfig
 from train.run_report import HISTORY_FILE, REPORT_FILE, StageReport, write_report
@@ -54,9 +63,14 @@ from train.shape_head import ShapeHead
 from train.stage_trainer import last_whole_checkpoint
 from train.tokenizer import train_tokenizer
 from train.trainable import ShowTable, make_trainable, trainable_table
+from train.twin_rows import clip_twins, json_twins
+from train.twins import Choices
+
+logger = logging.getLogger(__name__)
 
 IMAGE_SIZE = 96
 SHAPE_FILE = "shape_head.safetensors"
+SEEN_FILE = "measurements_told.json"
 LEARNED = "face_encoder.safetensors"
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
 
@@ -228,6 +242,7 @@ def base_config(
             **special_tokens,
         ),
         image_size=IMAGE_SIZE,
+        mirror_average=scratch.mirror_average,
         region_variant="paper",
         region_heads=4,
         region_hidden=64,
@@ -252,7 +267,7 @@ def _teach_regions(
             model.face_encoder, aside.arrays, config.out / "aside_features", variants=1
         )
         scale = measured_scale(train.arrays)
-        history = train_regions(
+        history, seen = train_regions(
             model.face_encoder,
             shape,
             FaceRows(features, train.arrays, scale, vary=True),
@@ -261,6 +276,7 @@ def _teach_regions(
             config,
         )
         StageReport("regions", history, table).write(folder)
+        write_text(folder / SEEN_FILE, json.dumps(seen, indent=1))
         partial = learned.with_suffix(".partial")
         for part, path in ((shape, folder / SHAPE_FILE), (model.face_encoder, learned)):
             save_file({k: v.contiguous() for k, v in part.state_dict().items()}, partial)
@@ -285,12 +301,7 @@ def _teach_answers(
     folder = config.out / "instruct"
     table = trainable_table(make_trainable(model, config, "instruct"))
     show("instruct", table)
-    index = {face_id: number for number, face_id in enumerate(train.ids)}
-    samples = list(read_samples(config.corpus, "train"))
-    encoded = encode_rows(samples, index, processor)
-    count = round(scratch.switches * len(encoded))
-    encoded += switching_rows(samples, index, processor, count, config.seed)
-    rows = InstructionRows(encoded, features, train.arrays.units, scratch.swapped)
+    rows = _rows(config, scratch, processor, train, features)
     trainer = new_trainer(
         model,
         model,
@@ -307,3 +318,44 @@ def _teach_answers(
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(folder))
     StageReport("instruct", trainer.state.log_history, table).write(folder)
     return rows
+
+
+def _rows(
+    config: RunConfig,
+    scratch: ScratchSettings,
+    processor: FaceLlavaProcessor,
+    train: _Faces,
+    features: FeatureCache,
+) -> InstructionRows:
+    """Stage 2's samples, and what is made of them besides."""
+    index = {face_id: number for number, face_id in enumerate(train.ids)}
+    samples = list(read_samples(config.corpus, "train"))
+    unseen = _unseen(config.out / "regions", scratch.least_seen)
+    rows = encode_rows(samples, index, processor, unseen=unseen)
+    count, resting = len(rows), None
+    twins: list[Twins] = []
+    if scratch.twins or scratch.expressive_clips:
+        choices = Choices(processor.tokenizer)
+    if scratch.expressive_clips:
+        people = [record.subject or record.face_id for record in train.records()]
+        resting = RestingFaces(train.arrays, people)
+        clips = round(scratch.expressive_clips * count)
+        twins += clip_twins(rows, resting, processor, choices, clips, config.seed)
+    if scratch.twins:
+        rows, pairs = json_twins(rows, choices)
+        twins += pairs
+    switches = round(scratch.switches * count)
+    rows += switching_rows(samples, index, processor, switches, config.seed)
+    return InstructionRows(rows, features, train.arrays.units, scratch.swapped, twins, resting)
+
+
+def _unseen(folder: Path, least: float) -> set[str]:
+    """The measurements that stage 1's tokens tell too little of."""
+    if not least:
+        return set()
+    path = folder / SEEN_FILE
+    with undamaged(path, f"remove '{folder / LEARNED}', and the same command writes both again."):
+        told = json.loads(path.read_text())
+    unseen = {name for name, share in told.items() if share < least}
+    logger.info("Reasons that rest on these are not learned: %s.", ", ".join(sorted(unseen)))
+    return unseen

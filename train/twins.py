@@ -156,7 +156,7 @@ class Verdicts:
 
 
 def disagreement(
-    logits: Tensor, pairs: Sequence[tuple[Verdicts, Verdicts]], choices: Choices
+    logits: Tensor, keep: Tensor, pairs: Sequence[tuple[Verdicts, Verdicts]], choices: Choices
 ) -> Tensor:
     """How far the second row of each pair decides otherwise than the first, a scalar.
 
@@ -164,25 +164,27 @@ def disagreement(
     does not learn from it.
 
     Args:
-        logits: (B, L, V) of the batch, at every place.
+        logits: (B, K, V) of the batch, at the places `keep`.
+        keep: (K,) places in the texts, in order; those before each decision are among them.
         pairs: of as many decisions of the same kinds each.
         choices: of the tokenizer.
     """
     found: dict[tuple[Kind, str, str], list[tuple[int, int, int, int, float]]] = {}
     for first, second in pairs:
         share = 1 / (len(pairs) * max(1, len(first.decisions)))
-        for here, there in zip(first.decisions, second.decisions, strict=True):
-            places = (first.row, here.place - 1, second.row, there.place - 1, share)
-            found.setdefault((here.kind, first.form, second.form), []).append(places)
+        for one, other in zip(first.decisions, second.decisions, strict=True):
+            places = (first.row, one.place - 1, second.row, other.place - 1, share)
+            found.setdefault((one.kind, first.form, second.form), []).append(places)
     total = logits.new_zeros((), dtype=torch.float32)
-    for (kind, form, other), places in found.items():
-        row, place, twin, twin_place, share = (
-            torch.tensor(column, device=logits.device) for column in zip(*places, strict=True)
+    for (kind, form, twin_form), rows in found.items():
+        row, place, twin, twin_place, shares = (
+            torch.tensor(column, device=logits.device) for column in zip(*rows, strict=True)
         )
-        wanted = _chances(logits[row, place], choices.of(kind, form)).detach()
-        given = _chances(logits[twin, twin_place], choices.of(kind, other))
+        here, there = (torch.searchsorted(keep, p.contiguous()) for p in (place, twin_place))
+        wanted = _chances(logits[row, here], choices.of(kind, form)).detach()
+        given = _chances(logits[twin, there], choices.of(kind, twin_form))
         apart = functional.kl_div(given, wanted, reduction="none", log_target=True).sum(dim=1)
-        total = total + (apart * share).sum()
+        total = total + (apart * shares).sum()
     return total
 
 

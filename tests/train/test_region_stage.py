@@ -13,7 +13,7 @@ import torch
 from facellava.face_encoder import FaceEncoder
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
-from train.face_arrays import FaceArrays
+from train.face_arrays import MEASURED, FaceArrays
 from train.features import FeatureCache
 from train.heads import measured_scale
 from train.region_stage import FaceRows, RegionStage, train_regions
@@ -32,6 +32,8 @@ def rows(mini_arrays: FaceArrays) -> FaceRows:
     landmarks = np.repeat(mini_arrays.landmarks[:1], FACES, axis=0)
     landmarks[:, 48:] += (smiling[:, None, None] * 0.12).astype(np.float32)
     picks = np.zeros(FACES, int)
+    measured = mini_arrays.measured[picks]
+    measured[:, 0] = smiling
     arrays = replace(
         mini_arrays,
         pixels=mini_arrays.pixels[picks],
@@ -42,7 +44,7 @@ def rows(mini_arrays: FaceArrays) -> FaceRows:
         attributes=np.full((FACES, 40), -1, np.int8),
         units=np.full((FACES, 15), -1, np.int8),
         fake=np.full(FACES, -1, np.int8),
-        measured=mini_arrays.measured[picks],
+        measured=measured,
     )
     features = np.repeat(rng.normal(size=(1, 1, 36, 16)), FACES, axis=1).astype(np.float16)
     cache = FeatureCache(features=features, landmarks=landmarks[None])
@@ -68,8 +70,10 @@ def test_stage_one_reads_the_landmarks(
     quick = ["regions.epochs=40", "regions.batch=32", "regions.learning_rate=3e-3"]
     config = load_config("nano", ["corpus=c", f"out={tmp_path}", *quick])
     shape = ShapeHead(face_encoder.config)
-    found = train_regions(face_encoder, shape, rows, rows, tmp_path / "run", config)[-1]
+    history, seen = train_regions(face_encoder, shape, rows, rows, tmp_path / "run", config)
+    found = history[-1]
     assert found["eval_expression_WAR"] > 0.95
+    assert seen[MEASURED[0]] > 0.8
     read, blank = (
         away(face_encoder, head, rows) for head in (shape, ShapeHead(face_encoder.config))
     )
@@ -86,7 +90,8 @@ def test_stage_one_reads_the_landmarks(
     # A finished run is read, not trained: a blank encoder comes to the same figures.
     for parameter in face_encoder.parameters():
         torch.nn.init.zeros_(parameter)
-    again = train_regions(face_encoder, shape, rows, rows, tmp_path / "run", config)[-1]
+    history, _ = train_regions(face_encoder, shape, rows, rows, tmp_path / "run", config)
+    again = history[-1]
     assert again["eval_loss"] == pytest.approx(found["eval_loss"], abs=1e-4)
 
 
