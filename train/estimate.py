@@ -239,7 +239,8 @@ def sample_flops(
     if stored and stage == "regions":
         language = 0.0
     faces = 2 * (counts["projector"] + counts["FRGCA"]) * image_tokens
-    forward = 2 * (0 if stored else counts["vision tower"]) * image_tokens + faces + language
+    looks = 0 if stored else 2 if model.config.mirror_average else 1
+    forward = 2 * looks * counts["vision tower"] * image_tokens + faces + language
     # Gradients pass through the language model to what learns before it, frozen or not.
     backward = language + (0.0 if config.lora_only else faces)
     if stage == "instruct":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -147,6 +149,22 @@ def switching_rows(
         naming = naming_places(then.answer, text, processor.tokenizer)
         rows.append(Row(face_index[first.face_id], learning_only(text, naming), naming=naming))
     return rows
+
+
+def rare_fakes(rows: Sequence[Row], source: NDArray[np.str_]) -> list[Row]:
+    """Rows about real or fake once more, those of a small dataset several times.
+
+    Where a small set of generated faces stands beside many blends, it would not be seen. A dataset
+    then takes part by the square root of its rows, as in the encoder's batches.
+
+    Args:
+        source: (N,) dataset of each face.
+    """
+    asked = [row for row in rows if row.task == "deepfake"]
+    counts = Counter(str(source[row.face]) for row in asked)
+    most = max(counts.values(), default=0)
+    times = {name: round(math.sqrt(most / count)) - 1 for name, count in counts.items()}
+    return [row for row in asked for _ in range(times[str(source[row.face])])]
 
 
 def naming_places(answer: str, text: EncodedText, tokenizer: PreTrainedTokenizerBase) -> range:

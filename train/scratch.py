@@ -49,6 +49,7 @@ from train.instruct import (
     InstructionRows,
     Twins,
     encode_rows,
+    rare_fakes,
     switching_rows,
 )
 from train.model_card import write_model_card, write_training_data
@@ -344,6 +345,7 @@ def _rows(
     if scratch.twins:
         rows, pairs = json_twins(rows, choices)
         twins += pairs
+    rows += rare_fakes(rows, train.arrays.source)
     switches = round(scratch.switches * count)
     rows += switching_rows(samples, index, processor, switches, config.seed)
     return InstructionRows(rows, features, train.arrays.units, scratch.swapped, twins, resting)

@@ -25,6 +25,8 @@ END = CHAT_TEMPLATE_TOKENS[-1]
 SPECIAL = (PAD, UNKNOWN, *CHAT_TEMPLATE_TOKENS, IMAGE_TOKEN, VIDEO_TOKEN)
 # A list of forty "name yes, name no" costs two tokens an attribute when the comma is in the word.
 LISTED = (" yes", " no", " yes,", " no,", " yes.", " no.")
+# What JSON has between a verdict's words: whether a list is empty, goes on or ends is one token.
+JSON_MARKS = ('":[],"', '":["', '","', '"],"')
 # A training text repeats each closed word this often in all, so that every one is merged.
 OFTEN, A_TEXT = 20_000, 100
 
@@ -86,7 +88,8 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     )
     words = closed_words()
     quoted = [f'"{word}"' for word in json_words()]
-    tokenizer.train_from_iterator(chain(_repeated([*words, *quoted]), texts), trainer)
+    marked = [f"label{mark}AU" for mark in JSON_MARKS]
+    tokenizer.train_from_iterator(chain(_repeated([*words, *quoted, *marked]), texts), trainer)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
@@ -95,7 +98,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         padding_side="left",
         additional_special_tokens=[*CHAT_TEMPLATE_TOKENS[:-1], IMAGE_TOKEN, VIDEO_TOKEN],
     )
-    words += json_words()
+    words += [*json_words(), *JSON_MARKS]
     split = [word for word in words if len(_in_context(wrapped, word)) != 1]
     if split:
         raise BadSample(f"These label words are not single tokens: {', '.join(split)}.")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
+from facellava.errors import BadSettings
 from facellava.processor import EncodedText
 from facellava.tasks import TASKS
 from train.face_arrays import UNITS
@@ -46,6 +47,9 @@ class Choices(nn.Module):
 
     Args:
         tokenizer: nano's: its verdict words are single tokens, in JSON too.
+
+    Raises:
+        BadSettings: a tokenizer that splits one of them.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -70,9 +74,12 @@ class Choices(nn.Module):
             "unit": [[unit] for unit in UNITS],
             "further_unit": [['"],"'], ['","']],
         }
+        self.members: dict[tuple[Kind, str], frozenset[int]] = {}
         for form, kinds in (("prose", prose), ("json", json)):
             for kind, groups in kinds.items():
-                self.register_buffer(f"{form}_{kind}", self._table(groups), persistent=False)
+                table = self._table(groups)
+                self.register_buffer(f"{form}_{kind}", table, persistent=False)
+                self.members[kind, form] = frozenset(table.flatten().tolist()) - {-1}
 
     def _words(self, task: str, pattern: str) -> list[list[str]]:
         """The task's words that are one token in both forms."""
@@ -88,6 +95,12 @@ class Choices(nn.Module):
 
     def _table(self, groups: list[list[str]]) -> Tensor:
         """(G, M) token ids, -1 where a group has fewer."""
+        split = [word for group in groups for word in group if len(self._ids(word)) != 1]
+        if split:
+            raise BadSettings(
+                f"The tokenizer has no single token for {split[0]!r}, which twins need: set "
+                "scratch.twins and scratch.expressive_clips to false and 0, or train in a new out."
+            )
         most = max(map(len, groups))
         ids = [[self._ids(word)[0] for word in group] for group in groups]
         return torch.tensor([group + [-1] * (most - len(group)) for group in ids])
@@ -109,31 +122,30 @@ class Choices(nn.Module):
         return list(self._found(text.input_ids, after, task, form))
 
     def _found(self, ids: Sequence[int], after: int, task: str, form: str) -> Iterator[Decision]:
+        def says(kind: Kind, place: int) -> bool:
+            return ids[place] in self.members[kind, form]
+
+        json = form == "json"
         if task in _CLOSED:
-            kind = _CLOSED[task]
-            place = after if form == "prose" else after + 1
-            if (self.of(kind, form) == ids[place]).any():
-                yield Decision(place, kind)
+            # In JSON a mark stands between the name and the verdict.
+            if says(_CLOSED[task], after + json):
+                yield Decision(after + json, _CLOSED[task])
         elif task == "attributes":
-            end = self._ids("." if form == "prose" else "reasons")[0]
-            answers = self.of("yes_no", form)
+            end = self._ids("reasons" if json else ".")[0]
+            full_stop = self._ids(" yes.") + self._ids(" no.")
             for place in range(after, len(ids)):
-                if (answers == ids[place]).any():
+                if says("yes_no", place):
                     yield Decision(place, "yes_no")
-                # The last "yes." of a list is its full stop, too.
-                if ids[place] == end or self.tokenizer.decode([ids[place]]).endswith("."):
+                if ids[place] == end or ids[place] in full_stop:
                     break
         elif task == "action_units":
             yield Decision(after, "any_unit")
-            some = self.of("any_unit", form)[1]
-            if not (some == ids[after]).any():
+            if ids[after] == int(self.of("any_unit", form)[0, 0]):
                 return
-            place = after if form == "prose" else after + 1
-            stop, more = (int(group[0]) for group in self.of("further_unit", form))
-            while (self.of("unit", form) == ids[place]).any():
+            place = after + json
+            stop = int(self.of("further_unit", form)[0, 0])
+            while says("unit", place) and says("further_unit", place + 1):
                 yield Decision(place, "unit")
-                if ids[place + 1] not in (stop, more):
-                    return
                 yield Decision(place + 1, "further_unit")
                 if ids[place + 1] == stop:
                     return

@@ -109,6 +109,34 @@ def test_convolutional_features_are_flattened_row_major(tiny_model):
     assert torch.equal(flat[0, 2 * 6 + 5], grid[0, :, 2, 5])
 
 
+@pytest.mark.parametrize("selection", ["default", "full"])
+def test_a_face_and_its_mirror_image_are_averaged_patch_by_patch(
+    build_config, clip_vision, tiny_tokenizer, selection
+):
+    torch.manual_seed(8)
+    model, _ = new_model(
+        build_config(clip_vision, mirror_average=True, vision_feature_select=selection),
+        tiny_tokenizer,
+    )
+    encoder, config = model.face_encoder, model.config
+    pixels = torch.randn(2, 3, *config.image_size)
+    n_prefix = encoder.encode_pixels(pixels).shape[1] - config.n_patches
+    assert n_prefix == (config.n_prefix_tokens if selection == "full" else 0)
+
+    def mirrored(features):
+        height, width = config.image_grid
+        grid = features[:, n_prefix:].reshape(2, height, width, -1).flip(2)
+        return torch.cat([features[:, :n_prefix], grid.reshape(2, height * width, -1)], dim=1)
+
+    averaged = encoder.encode_pixels(pixels)
+    # Exactly as much of the mirror image as of the face itself.
+    torch.testing.assert_close(encoder.encode_pixels(pixels.flip(-1)), mirrored(averaged))
+    encoder.config.mirror_average = False
+    plain, flipped = (encoder.encode_pixels(each) for each in (pixels, pixels.flip(-1)))
+    assert not torch.allclose(plain, averaged, atol=1e-3)
+    torch.testing.assert_close(averaged, (plain + mirrored(flipped)) / 2)
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_generate_with_cache_equals_without(
     build_config, clip_vision, tiny_tokenizer, astronaut_face, other_face, tied
