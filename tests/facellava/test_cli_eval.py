@@ -421,3 +421,25 @@ def test_a_killed_run_goes_on_and_asks_nothing_twice(packs: Path, tmp_path: Path
         json.loads((run / "results.json").read_text())["protocols"] for run in runs.values()
     )
     assert killed == whole
+
+
+def test_a_part_of_which_there_are_no_faces_is_left_out_of_a_run_of_the_whole(
+    facellava: Facellava, tmp_path: Path, astronaut: NDArray[np.uint8]
+) -> None:
+    for label in ("real", "fake"):
+        folder = tmp_path / "packs" / "real_fake_faces" / label
+        folder.mkdir(parents=True)
+        for number in range(12):  # the path decides the split
+            Image.fromarray(astronaut[60 + number : 190, 100:230]).save(folder / f"{number}.png")
+    words = ["--root", tmp_path / "packs", "--workers", 1, "--name", "m"]
+    part = "real_fake_faces/dfdc"
+    with fake_endpoint(lambda *_: reply("Deepfake: real.")) as server:
+        words += ["--endpoint", server.url, "--out"]
+        done = facellava("eval", "run", "real_fake_faces/test", part, *words, tmp_path / "run")
+        assert done.code == 0, done.err
+        refused = facellava("eval", "run", part, *words, tmp_path / "alone")
+    assert f"Left out: {part}, of which these faces hold none." in done.err
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert facts["wanted"] == list(facts["protocols"]) == ["real_fake_faces/test"]
+    assert (refused.code, refused.out) == (1, "")
+    assert f"has part in {part}; give the dataset of Crops of DFDC" in refused.trouble[-1]
