@@ -1,10 +1,10 @@
 """A frozen test set of self-blended fakes: for each blend ratio, faces and their fakes.
 
-One Parquet file with the columns of the real_fake_faces source and the ratio, so that ``facellava
-eval run --benchmark deepfake`` reads it. Each face is used once, at one ratio, as real and as fake:
-the two differ by the blend alone, every ratio has as many of each, and a filter on ``blend_ratio``
-gives a fair set again. Pictures are PNG at the resolution that the face has in its source: no codec
-and no magnifying stands between the blend and the reader.
+One Parquet file with the columns of the real_fake_faces source and the ratio, so that this source
+reads it; each picture keeps the terms of the dataset that it is made from. Each face is used once,
+at one ratio, as real and as fake: the two differ by the blend alone, every ratio has as many of
+each, and a filter on ``blend_ratio`` gives a fair set again. Pictures are PNG at the resolution
+that the face has in its source: no codec and no magnifying stands between the blend and the reader.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ SCHEMA: Final = pa.schema(
         ("pixel_md5", pa.string()),
         ("source_path", pa.string()),
         ("split", pa.string()),
+        ("licence", pa.string()),
     ]
 )
 
@@ -131,7 +132,12 @@ def _pairs(
     for number, record in enumerate(records):
         ratio = float(ratios[number % len(ratios)])
         blend = self_blend(record.faces()[0], generator(seed, record.face_id), ratio)
-        facts = {"blend_ratio": ratio, "origin": record.source, "split": "test"}
+        facts = {
+            "blend_ratio": ratio,
+            "origin": record.source,
+            "split": "test",
+            "licence": record.licence,
+        }
         for label, picture in enumerate(blend.pictures):
             name = "fake" if label else "real"
             row = facts | {

@@ -10,6 +10,7 @@ its interval, whose low end above 0 therefore proves nothing, and never without 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -28,6 +29,7 @@ OF_PICTURES: Final = frozenset({"method", "blend_ratio"})
 """Keys that say how a picture was made: such groups are owed no equal rates."""
 MADE_BY: Final = {"gender": ("male",), "age": ("young",)}
 """CelebA's attributes that make groups."""
+_NUMBER: Final = re.compile(r"(\d+(?:\.\d+)?)")
 
 
 def slices(
@@ -93,11 +95,18 @@ def slices(
 
 
 def _members(items: Sequence[Item], key: str) -> dict[str, NDArray[np.intp]]:
-    """The rows of each group, by name; groups of ages from young to old."""
+    """The rows of each group, by name; groups of ages from young to old, others as people count."""
     names = np.array([item.groups.get(key, "") for item in items])
     found = {str(name) for name in np.unique(names) if name}
-    ordered = [*(group for group in AGE_GROUPS if group in found), *sorted(found - {*AGE_GROUPS})]
+    ages = [group for group in AGE_GROUPS if group in found]
+    ordered = [*ages, *sorted(found - {*ages}, key=_as_people_count)]
     return {name: np.flatnonzero(names == name) for name in ordered}
+
+
+def _as_people_count(name: str) -> list[str | float]:
+    """Sorts "mst-2" before "mst-10", and "0.25" before "0.5"."""
+    parts = _NUMBER.split(name)
+    return [float(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 @dataclass(frozen=True)

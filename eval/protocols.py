@@ -36,6 +36,8 @@ AGE_GROUPS: Final = (
 """FairFace's."""
 
 REAL_FAKE: Final = ("real", "fake")
+DFDC: Final = "dfdc_sample"
+"""The origin of real_fake_faces' crops of the Deepfake Detection Challenge."""
 
 
 # One dataset under several names: what one protocol trains on, another may test.
@@ -72,6 +74,8 @@ class Protocol:
         truth: the right answer out of a face, in the form of :class:`eval.items.Item`; None where
             the face has no part in the protocol.
         made_from: where the faces are made from another dataset's: that dataset.
+        parted_from: the protocol of the same question that had these faces too, before they were
+            given a row of their own; answers of that time hold theirs.
         size: how many faces or clips the publisher's part has, where it is known: figures of fewer
             are marked.
         published: key in the table of published figures, where there are any for this protocol.
@@ -88,6 +92,7 @@ class Protocol:
     split: str | None = "test"
     folds: int = 0
     made_from: str | None = None
+    parted_from: str | None = None
     size: int | None = None
     published: str | None = None
     note: str = ""
@@ -147,6 +152,16 @@ def _age_within(low: int, high: int) -> Callable[[FaceRecord], Any]:
     def read(record: FaceRecord) -> Any:
         age = record.labels.get("age")
         return age if age is not None and low <= age <= high else None
+
+    return read
+
+
+def _of_dfdc(wanted: bool) -> Callable[[FaceRecord], Any]:
+    """Real or fake, of DFDC's crops alone or of all other faces."""
+
+    def read(record: FaceRecord) -> Any:
+        there = record.labels.get("origin") == DFDC
+        return record.labels.get("deepfake") if there == wanted else None
 
     return read
 
@@ -241,7 +256,13 @@ _PROTOCOLS: Final = (
               split="train", note="one class only: the share of genuine photos that are believed",
               size=13_233),
     # What can be had without asking anybody.
-    _deepfake("real_fake_faces/test", "Real and fake faces, test", "real_fake_faces"),
+    _deepfake("real_fake_faces/test", "Real and fake faces, test", "real_fake_faces",
+              truth=_of_dfdc(False),
+              note="real faces of FFHQ and samples of StyleGAN2; DFDC's crops have their own row"),
+    _deepfake("real_fake_faces/dfdc", "Crops of DFDC, an anecdote", "real_fake_faces",
+              truth=_of_dfdc(True), parted_from="real_fake_faces/test",
+              note="an anecdote: so few crops, tiny and of few videos, prove nothing; the pack has "
+              "them in its test part alone, so training on it sees none"),
     _deepfake("self_blended/test", "Self-blends of CelebA's test faces", "real_fake_faces",
               made_from="celeba"),
     _action_units("ict_facekit/test", "ICT-FaceKit renders, people held out", "ict_facekit", UNION,
@@ -257,6 +278,7 @@ SUITES: Final[dict[str, tuple[str, ...]]] = {
         "utkface/21-60",
         "celeba/test",
         "real_fake_faces/test",
+        "real_fake_faces/dfdc",
         "self_blended/test",
         "ict_facekit/test",
     ),

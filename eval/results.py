@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from eval.seen import seen_in_training
 from facellava.corpus import read_manifest
 from facellava.errors import FacellavaError
 from facellava.tasks.closed_question import question_in
+
+logger = logging.getLogger(__name__)
 
 VERSION: Final = 1
 EXTRAS: Final = ("claims", "judged", "forms", "landmarks")
@@ -56,8 +59,10 @@ def score_run(run: RunFolder) -> dict[str, Any]:
         block["fold"] = table.fold
         block["trained_on"] = seen_in_training(protocol, facts.get("training"), table.fold)
         for name in EXTRAS:
-            block[name] = _extra(run, protocol, name)
-        methods = {name: _extra(run, protocol, f"faithfulness-{name}") for name in FAITHFULNESS}
+            block[name] = _extra(run, protocol, name, len(items))
+        methods = {
+            name: _extra(run, protocol, f"faithfulness-{name}", len(items)) for name in FAITHFULNESS
+        }
         block["faithfulness"] = {name: found for name, found in methods.items() if found} or None
         found["protocols"][key] = block
     found = clean(found)
@@ -65,13 +70,21 @@ def score_run(run: RunFolder) -> dict[str, Any]:
     return found
 
 
-def _extra(run: RunFolder, protocol: Protocol, name: str) -> dict[str, Any] | None:
+def _extra(run: RunFolder, protocol: Protocol, name: str, answers: int) -> dict[str, Any] | None:
     path = run.extra(protocol, name)
     if not path.is_file():
         return None
     found = read_json(path)
     if not _NEEDED[name.partition("-")[0]] <= found.keys():
         raise FacellavaError(f"'{path}' is not as it was written; delete it, or make it again.")
+    of = found["n_answers" if name == "claims" else "n"]
+    if of > answers:
+        # The protocol had more faces when it was made.
+        logger.warning(
+            "'%s' is left out: it tells of %d answers where %s has %d; make it again.",
+            path, of, protocol.key, answers,
+        )  # fmt: skip
+        return None
     return found
 
 

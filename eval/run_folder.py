@@ -25,8 +25,9 @@ from typing import Any, Final
 
 import torch
 
+from eval.answers import read_answers
 from eval.faces_table import FacesTable
-from eval.protocols import Protocol, find_protocols
+from eval.protocols import PROTOCOLS, Protocol, find_protocols
 from facellava import whole_files
 from facellava.environment import gpu_name
 from facellava.errors import FacellavaError
@@ -109,6 +110,8 @@ class RunFolder:
     def protocols(self) -> dict[str, tuple[Protocol, FacesTable]]:
         """The protocols whose faces were all asked about, with their faces.
 
+        One that was parted from such a protocol is among them where its faces were asked about too.
+
         Raises:
             FacellavaError: there is no run here, or no protocol of it was finished.
         """
@@ -118,13 +121,23 @@ class RunFolder:
                 f"No protocol of the run '{self.path}' was finished; give `facellava eval run` the "
                 "same options again, it goes on from there."
             )
-        return {
-            protocol.key: (
-                protocol,
-                FacesTable(self.path / noted[protocol.key]["faces"], noted[protocol.key]["fold"]),
-            )
-            for protocol in find_protocols(noted)
+        tables = {
+            key: FacesTable(self.path / entry["faces"], entry["fold"])
+            for key, entry in noted.items()
         }
+        for key, protocol in PROTOCOLS.items():
+            table = tables.get(protocol.parted_from or "")
+            if table is not None and key not in tables and self._answered(protocol, table):
+                tables[key] = table
+        return {
+            protocol.key: (protocol, tables[protocol.key]) for protocol in find_protocols(tables)
+        }
+
+    def _answered(self, protocol: Protocol, table: FacesTable) -> bool:
+        """Whether the protocol has faces, and each has an answer."""
+        _, replies = read_answers(self.answers(protocol))
+        faces = {record.face_id for record in table.records(protocol)}
+        return bool(faces) and faces <= replies.keys()
 
     def answers(self, protocol: Protocol) -> Path:
         """The file of answers that the protocol reads; protocols of one question share it."""

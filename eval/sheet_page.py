@@ -111,12 +111,13 @@ def write_sheet(run: Mapping[str, Any], parts: Sequence[Part], seed: int, out: P
 
 
 def _terms(parts: Sequence[Part]) -> dict[str, str]:
-    """Whose the pictures are: each dataset's terms, once."""
-    return {
-        one_line(record.source): one_line(record.licence)
-        for part in parts
-        for _, record in part.drawn
-    }
+    """Whose the pictures are: each dataset's terms, once; made faces are under that of theirs."""
+    found: dict[str, dict[str, None]] = {}
+    for part in parts:
+        for _, record in part.drawn:
+            dataset = one_line(part.protocol.made_from or record.source)
+            found.setdefault(dataset, {})[one_line(record.licence)] = None
+    return {dataset: "; ".join(terms) for dataset, terms in found.items()}
 
 
 def _claims(counts: Counter[str]) -> str:

@@ -206,6 +206,8 @@ def new_trainer(
             eval_steps=config.eval_steps,
             prediction_loss_only=True,
             load_best_model_at_end=best,
+            # The patience that is used up; what says so lies in the checkpoint.
+            restore_callback_states_from_checkpoint=best,
             metric_for_best_model="eval_loss" if best else None,
             label_names=["labels"],
         ),

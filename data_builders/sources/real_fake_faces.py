@@ -6,7 +6,8 @@ official split; the file's path decides.
 Parquet: ``image, label (0 real, 1 fake), split, source_path`` and, where known, ``method,
 origin`` and ``blend_ratio``. A row: ``label 1, method "stylegan2", origin
 "thispersondoesnotexist", split "train", source_path "...:data/fake/fake_0.jpg"``.
-The frozen sets of self-blended faces have these columns too.
+The frozen sets of self-blended faces have these columns too, and ``licence``: the terms of the
+dataset that a face is made from.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ LICENCE: Final = (
 )
 COLUMNS: Final = ("image", "label", "split", "source_path")
 FACTS: Final = ("method", "origin", "blend_ratio")  # go with the label, where known
+TERMS: Final = "licence"  # where a row has its own
 LAYOUT: Final = (
     f"the folders real/ and fake/ with pictures, or Parquet files with {', '.join(COLUMNS)}"
 )
@@ -51,7 +53,7 @@ def rows(root: Path, drops: Drops) -> Iterator[RawFace]:
 
 
 def _pack_rows(root: Path, drops: Drops) -> Iterator[RawFace]:
-    for row in read_pack(root, NAME, COLUMNS, FACTS, named_by="source_path", drops=drops):
+    for row in read_pack(root, NAME, COLUMNS, (*FACTS, TERMS), named_by="source_path", drops=drops):
         path = row["source_path"]
         if row["label"] not in range(len(LABELS)):
             drops.add("label is neither 0 (real) nor 1 (fake)", path)
@@ -61,7 +63,8 @@ def _pack_rows(root: Path, drops: Drops) -> Iterator[RawFace]:
             label = LABELS[row["label"]]
             facts = {name: row[name] for name in FACTS if row.get(name)}
             key = Path(path.split(":")[-1]).with_suffix("").as_posix().replace("/", "-")
-            yield _face(key, row["image"], label, row["split"], path, facts)
+            terms = row.get(TERMS) or LICENCE
+            yield _face(key, row["image"], label, row["split"], path, facts, terms)
 
 
 def _file_rows(root: Path) -> Iterator[RawFace]:
@@ -74,18 +77,24 @@ def _file_rows(root: Path) -> Iterator[RawFace]:
             name = path.relative_to(root)
             key = name.with_suffix("").as_posix().replace("/", "-")
             split = stable_split(name.as_posix())
-            yield _face(key, path, label, split, name.as_posix(), {})
+            yield _face(key, path, label, split, name.as_posix(), {}, LICENCE)
 
 
 def _face(
-    key: str, picture: bytes | Path, label: str, split: str, path: str, facts: dict[str, Any]
+    key: str,
+    picture: bytes | Path,
+    label: str,
+    split: str,
+    path: str,
+    facts: dict[str, Any],
+    licence: str,
 ) -> RawFace:
     return RawFace(
         key=key,
         media=Picture(picture),
         labels={"deepfake": label, **facts},
         split=split,
-        licence=LICENCE,
+        licence=licence,
         origin=path,
     )
 

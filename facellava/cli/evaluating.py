@@ -181,7 +181,7 @@ def eval_run(
             patience=patience,
         )
         if dry_run:
-            tables = [(protocol, table_of(protocol)) for protocol in wanted]
+            tables = _without_empty_parts([(protocol, table_of(protocol)) for protocol in wanted])
             typer.echo(estimate(tables, paid, prompt))
             return
     run = RunFolder(out)
@@ -190,9 +190,9 @@ def eval_run(
         facts = {**asked.describe(), "prompt": prompt}
         run.check(facts, settings)
         # A dataset that cannot be read is told before the folder is this run's.
-        faces = [(protocol, table_of(protocol)) for protocol in wanted]
+        faces = _without_empty_parts([(protocol, table_of(protocol)) for protocol in wanted])
         run.begin(facts, settings)
-        run.note(wanted=[protocol.key for protocol in wanted])
+        run.note(wanted=[protocol.key for protocol, _ in faces])
         for protocol, table in faces:
             ask_all(protocol, table, asked, run.answers(protocol), prompt=prompt)
             run.add(protocol, table)
@@ -212,6 +212,19 @@ def _wanted(names: list[str], suite: str | None) -> list[Protocol]:
     if not wanted:
         raise typer.BadParameter("Name protocols, or a --suite; see `facellava eval protocols`.")
     return wanted
+
+
+def _without_empty_parts(
+    faces: list[tuple[Protocol, FacesTable]],
+) -> list[tuple[Protocol, FacesTable]]:
+    """Few of a dataset's faces may be another protocol's too, and --limit may have drawn none."""
+    keys, kept = {protocol.key for protocol, _ in faces}, []
+    for protocol, table in faces:
+        if protocol.parted_from in keys and not any(table.records(protocol)):
+            typer.echo(f"Left out: {protocol.key}, of which these faces hold none.", err=True)
+        else:
+            kept.append((protocol, table))
+    return kept
 
 
 def _opened(

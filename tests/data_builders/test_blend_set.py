@@ -11,6 +11,7 @@ from PIL import Image
 
 from data_builders.blend_set import write_blend_pack
 from data_builders.face_records import face_records
+from data_builders.sources import SOURCES
 from facellava.corpus import sha256
 from facellava.errors import BadCorpus, BadSample
 from facellava.faces import read_photo
@@ -83,6 +84,9 @@ def test_eval_reads_the_set_as_real_and_fake_faces(sources, tmp_path):
     assert sum(record.labels["deepfake"] == "fake" for record in read) == 9
     assert {record.labels["blend_ratio"] for record in read} == {0.25, 0.5, 0.75, 1.0}
     assert all(record.face_source == "dlib_hog" for record in read)
+    # Each under the terms of the dataset that it is made from.
+    terms = {(record.labels["origin"], record.licence) for record in read}
+    assert terms == {(name, SOURCES[name].licence) for name, _ in sources}
     first, _ = face_records(*sources[0], split="test")
     assert abs(read[0].native_size / next(first).native_size - 1) < 0.15
 

@@ -25,6 +25,22 @@ def value(gap: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(gap[name] for name in ("value", "worst", "label") if name in gap)
 
 
+@pytest.mark.parametrize(
+    "ordered",
+    [
+        ["mst-1", "mst-2", "mst-10"],
+        ["0.25", "0.5", "0.75", "1.0"],
+        ["3-9", "70+", "9 to 10", "10 to 20"],
+        ["2nd", "Asian", "Black", "asian"],
+    ],
+)
+def test_groups_stand_as_people_count(ordered: list[str]) -> None:
+    names = ordered[::-1]
+    truth = ["fake"] * len(names)
+    items = answered(truth, truth, groups=[{"tone": name} for name in names])
+    assert list(slices(protocol_of("deepfake"), items)["tone"]["groups"]) == ordered
+
+
 def test_deepfakes() -> None:
     # Called fake: 3 of 4 and 1 of 4. Fakes found: 2 of 2 and 1 of 2. Real called fake: 1 of 2, 0.
     found = by_gender(

@@ -58,6 +58,12 @@ def test_tables_are_shared_by_the_same_faces_only() -> None:
         ("bp4d/3-folds", {"action_units": [], "action_units_coded": []}, None),
         ("faceforensics/c40", {"deepfake": "fake"}, "fake"),
         ("lfw/all-real", {}, "real"),
+        ("real_fake_faces/test", {"deepfake": "real", "origin": "ffhq"}, "real"),
+        ("real_fake_faces/test", {"deepfake": "fake"}, "fake"),
+        ("real_fake_faces/test", {"deepfake": "fake", "origin": "dfdc_sample"}, None),
+        ("real_fake_faces/dfdc", {"deepfake": "fake", "origin": "dfdc_sample"}, "fake"),
+        ("real_fake_faces/dfdc", {"deepfake": "real", "origin": "ffhq"}, None),
+        ("self_blended/test", {"deepfake": "fake", "origin": "celeba"}, "fake"),
     ],
 )  # fmt: skip
 def test_truth(key: str, labels: dict[str, Any], truth: object) -> None:
@@ -82,6 +88,14 @@ def test_verdicts_take_the_form_of_the_truth() -> None:
     whole = dict.fromkeys(celeba.labels, False)
     assert celeba.given(whole) == whole
     assert PROTOCOLS["utkface/all-ages"].given(7) == 7
+
+
+def test_what_was_parted_is_asked_the_same_about_the_same_table() -> None:
+    parted = [protocol for protocol in PROTOCOLS.values() if protocol.parted_from]
+    assert [protocol.key for protocol in parted] == ["real_fake_faces/dfdc"]
+    for protocol in parted:
+        whole = PROTOCOLS[str(protocol.parted_from)]
+        assert (protocol.table, protocol.question) == (whole.table, whole.question)
 
 
 def test_suites_and_names_are_found_once_in_the_order_given() -> None:

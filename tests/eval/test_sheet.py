@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +148,22 @@ def test_terms_of_each_dataset_are_said(page: str) -> None:
     assert "do not publish this page" in text
     for source in ("utkface", "rafdb", "ff", "ict"):
         assert f"{source} terms of {source}" in text
+
+
+def test_blends_are_under_the_terms_of_the_faces_that_they_are_made_from(
+    face: Face, tmp_path: Path
+) -> None:
+    made = face_record(face, "real_fake_faces-celeba-1", {"deepfake": "fake"})
+    blend = replace(made, source="real_fake_faces", licence="terms of celeba")
+    others = face_record(face, "real_fake_faces-1", {"deepfake": "real"})
+    run = write_run(
+        tmp_path / "run",
+        {key: [(record, Reply(record.face_id, "Deepfake: real."))]
+         for key, record in (("real_fake_faces/test", others), ("self_blended/test", blend))},
+    )  # fmt: skip
+    write_sheet(run.facts(), draw_sheet(run, 9), 0, tmp_path / "sheet.html")
+    text = text_of((tmp_path / "sheet.html").read_text())
+    assert "real_fake_faces terms of real_fake_faces celeba terms of celeba" in text
 
 
 def test_cards_say_truth_answer_probability_and_outcome(page: str) -> None:

@@ -27,18 +27,17 @@ from facellava.errors import BadCheckpoint, BadCorpus, BadSettings, MissingBacke
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.predictor import embedded_weights
 from facellava.processor import FaceLlavaProcessor
+from tests.train.short_run import QUICK, losses, refuses_damage, short_run
 from train import run_checks
 from train.merge import merge_adapter
 from train.run import train_run
 from train.run_config import RunConfig
-from train.run_report import StageReport
 from train.run_trainer import RunTrainer
 from train.stage_trainer import last_whole_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
-QUICK = {"max_steps": 4, "batch": 4, "learning_rate": 3e-3, "warmup": 0.0}
 CommonSettings = Callable[..., RunConfig]
 
 
@@ -57,24 +56,10 @@ def configured(
         checkpoint.save(*new_parts(), base)
 
     def make(**settings: Any) -> RunConfig:
-        common: dict[str, Any] = {
-            "base": str(base),
-            "corpus": run_corpus,
-            "out": tmp_path / "run",
-            "regions": QUICK,
-            "instruct": QUICK,
-            "lora": {"r": 4, "alpha": 8, "dropout": 0.1},
-            "save_steps": 2,
-            "log_steps": 1,
-            "workers": 0,
-        }
-        return RunConfig.model_validate(common | settings)
+        common = {"base": base, "corpus": run_corpus, "out": tmp_path / "run"}
+        return short_run(**(common | settings))
 
     return make
-
-
-def losses(folder: Path, stage: str = "instruct") -> list[float]:
-    return StageReport.read(folder / stage, stage).curve("loss")[1]  # type: ignore[arg-type]
 
 
 def test_both_stages_into_one_adapter(
@@ -233,38 +218,6 @@ def test_a_finished_run_is_not_run_again_and_another_is_refused(
         train_run(configured(seed=1))
 
 
-def test_the_best_of_a_run_that_gets_worse_is_kept(
-    configured: CommonSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worse = iter(range(100))
-    monkeypatch.setattr(
-        RunTrainer, "evaluation_loop", _with_loss(RunTrainer.evaluation_loop, worse)
-    )
-    config = configured(
-        eval_steps=2, eval_samples=0, early_stopping=2, instruct={**QUICK, "max_steps": 20}
-    )
-    train_run(config)
-    assert len(losses(config.out)) == 6
-    kept = {path.name for path in (config.out / "instruct").glob("checkpoint-*")}
-    assert kept == {"checkpoint-2", "checkpoint-6"}
-    file = "adapter_model.safetensors"
-    best = config.out / "instruct" / "checkpoint-2" / file
-    assert (config.out / "adapter" / file).read_bytes() == best.read_bytes()
-    shutil.rmtree(config.out / "adapter")
-    refuses_damage(config, best, r"checkpoint-2' is damaged .*; remove '.*/instruct', and the same")
-    train_run(config)
-    assert len(losses(config.out)) == 6
-
-
-def _with_loss(real: Any, values: Any) -> Any:
-    def loop(self: RunTrainer, *arguments: Any, **more: Any) -> Any:
-        output = real(self, *arguments, **more)
-        output.metrics["eval_loss"] = float(next(values))
-        return output
-
-    return loop
-
-
 def test_a_loss_that_is_no_number_stops(configured: CommonSettings) -> None:
     with pytest.raises(TrainingStopped, match=r"The (loss|gradient) of step \d+ is not a finite"):
         train_run(configured(instruct={**QUICK, "learning_rate": 1e30, "max_grad_norm": 1e30}))
@@ -385,12 +338,3 @@ def test_damage_to_what_a_run_goes_on_from_is_told_in_a_sentence(
     shutil.rmtree(result)
     assert train_run(config) == result
     assert losses(config.out) == before
-
-
-def refuses_damage(config: RunConfig, file: Path, sentence: str) -> None:
-    """The run says the sentence while the file is cut off."""
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 3])
-    with pytest.raises(BadCheckpoint, match=sentence):
-        train_run(config)
-    file.write_bytes(whole)

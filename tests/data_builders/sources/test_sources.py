@@ -299,6 +299,7 @@ def test_real_fake_faces_pack(tmp_path):
     [read_row], drops = read("real_fake_faces", tmp_path)
     assert read_row.labels == {"deepfake": "fake", "method": "stylegan2", "origin": "web"}
     assert read_row.media.data == picture(0)
+    assert read_row.licence.startswith("FFHQ: CC BY-NC-SA 4.0; StyleGAN2")
     assert drops.counts == {"label is neither 0 (real) nor 1 (fake)": 1}
 
 
