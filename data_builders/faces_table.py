@@ -94,8 +94,8 @@ def build_blend_faces(
     """
     if limit is not None and limit < 2:
         raise BadSample(f"The limit is {limit}; a real face and its fake are at least 2.")
-    pairs = None if limit is None else limit // 2
-    pack = out.with_name(f"{out.name}-{pairs or 'all'}-pairs-seed-{seed}.parquet")
+    pairs = _pairs(limit)
+    pack = blend_pack(out, limit=limit, seed=seed)
     if not pack.exists() and not is_whole(out):
         write_blend_pack([(made_from, root)], pack, seed=seed, limit=pairs)
     return build_faces(
@@ -107,3 +107,12 @@ def build_blend_faces(
         seed=seed,
         workers=workers,
     )
+
+
+def blend_pack(out: Path, *, limit: int | None, seed: int) -> Path:
+    """The file in which :func:`build_blend_faces` freezes the pictures of the table `out`."""
+    return out.with_name(f"{out.name}-{_pairs(limit) or 'all'}-pairs-seed-{seed}.parquet")
+
+
+def _pairs(limit: int | None) -> int | None:
+    return None if limit is None else limit // 2

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from facellava.errors import BadMedia, BadSample, NoFaceFound
 from facellava.faces import Face, find_faces, read_photo
@@ -83,6 +84,20 @@ class Media(Protocol):
         ...
 
 
+@runtime_checkable
+class Still(Media, Protocol):
+    """One picture, not a clip."""
+
+    def photo(self) -> NDArray[np.uint8]:
+        """The picture in which the face is looked for: (H, W, 3) uint8 RGB.
+
+        Raises:
+            OSError: a file is gone.
+            Unusable: it cannot be read.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Picture:
     """One encoded picture (JPEG, PNG, WebP ...): its bytes, or the file that holds them.
@@ -101,11 +116,15 @@ class Picture:
             raise Unusable("picture is missing")
         return hashlib.sha256(self.data).digest()
 
-    def face(self, look: Look) -> tuple[Face, ...]:
+    def photo(self) -> NDArray[np.uint8]:
         try:
-            faces = find_faces(read_photo(self.data), declared_crop=self.declared_crop)
+            return read_photo(self.data)
         except BadMedia as error:
             raise Unusable("picture cannot be read") from error
+
+    def face(self, look: Look) -> tuple[Face, ...]:
+        try:
+            faces = find_faces(self.photo(), declared_crop=self.declared_crop)
         except NoFaceFound as error:
             raise Unusable("no face found") from error
         return (_only(faces),)
@@ -167,13 +186,15 @@ class ClipFrame:
     def digest(self) -> bytes:
         return hashlib.sha256(_file_digest(self.path) + b"%d" % self.number).digest()
 
-    def face(self, look: Look) -> tuple[Face, ...]:
+    def photo(self) -> NDArray[np.uint8]:
         try:
-            frame = _reader(self.path).read(self.number)
+            return _reader(self.path).read(self.number)
         except BadMedia as error:
             raise Unusable("frame of the clip cannot be read") from error
+
+    def face(self, look: Look) -> tuple[Face, ...]:
         try:
-            return (_only(find_faces(frame)),)
+            return (_only(find_faces(self.photo())),)
         except NoFaceFound as error:
             raise Unusable("no face found") from error
 

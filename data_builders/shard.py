@@ -147,7 +147,7 @@ def record_of_row(source: str, row: RawFace, frames: Sequence[Face]) -> FaceReco
     """The record of a row's face, with what the source says."""
     return record_of(
         frames,
-        face_id=f"{source}-{row.key}",
+        face_id=face_id_of(source, row),
         source=source,
         split=row.split,
         fold=row.fold,
@@ -158,6 +158,11 @@ def record_of_row(source: str, row: RawFace, frames: Sequence[Face]) -> FaceReco
         origin=row.origin,
         reference=row.reference,
     )
+
+
+def face_id_of(source: str, row: RawFace) -> str:
+    """What names the row's face in a corpus."""
+    return f"{source}-{row.key}"
 
 
 def _blends(record: FaceRecord, face: Face, seed: int) -> Iterator[FaceRecord]:

@@ -108,7 +108,7 @@ def compare_forms(
             [None not in pair and abs(pair[0] - pair[1]) <= 1 for pair in pairs]
         )
     elif protocol.kind in ("units", "attributes"):
-        found["same_entries"] = mean_interval([_same_entries(*pair) for pair in pairs])
+        found["same_entries"] = mean_interval([same_entries(*pair) for pair in pairs])
     found["json_cut"] = _share([_is_cut(in_json[item.face_id], count_tokens) for item in items])
     found["prose_cut"] = _share([_is_cut(item.text, count_tokens) for item in items])
     differing = [item for item, agree in zip(items, same, strict=True) if not agree]
@@ -142,10 +142,11 @@ def _verdicts(
     return found, unread
 
 
-def _same_entries(prose: Mapping[str, bool] | None, given: Mapping[str, bool] | None) -> float:
-    if prose is None or given is None:
+def same_entries(one: Mapping[str, bool] | None, other: Mapping[str, bool] | None) -> float:
+    """The share of units or attributes of which two answers say the same; of no answer 0."""
+    if one is None or other is None:
         return 0.0
-    return float(np.mean([prose[name] == given[name] for name in prose]))
+    return float(np.mean([one[name] == other[name] for name in one]))
 
 
 def _is_cut(text: str, count_tokens: Callable[[str], int]) -> bool:

@@ -18,6 +18,7 @@ from eval.report_tables import (
     fairness_tables,
     figures_table,
     folds_table,
+    framing_table,
     judged_tables,
     landmarks_table,
     number,
@@ -83,9 +84,9 @@ def figure_words(blocks: Iterable[Block]) -> dict[str, str]:
 
 
 def leading_tables(block: Block) -> list[Table]:
-    """Of one protocol: its figures, by fold, without true landmarks, and for whom they hold."""
-    more = [table for table in (folds_table(block), landmarks_table(block)) if table]
-    return [figures_table(block), *more, *fairness_tables(block)]
+    """Of one protocol: its figures, by fold, how they change with the input, for whom they hold."""
+    tables = (folds_table(block), landmarks_table(block), framing_table(block))
+    return [figures_table(block), *filter(None, tables), *fairness_tables(block)]
 
 
 def detail_tables(block: Block) -> list[Table]:

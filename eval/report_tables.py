@@ -55,6 +55,11 @@ LANDMARKS_NOTE: Final = (
     "face's own are worth, and leaving FRGCA out may cost more, since the model never learnt to do "
     "without it."
 )
+FRAMING_NOTE: Final = (
+    "each in a blurred surround, where the face has to be found anew; then one thing is changed. "
+    "Changes and the same verdict (of ages within three years, of lists the share of entries) are "
+    "over the faces found."
+)
 GAP_NOTE: Final = (
     "0 is none; a dash: too few faces of a label to say. Chance alone lifts a gap above 0, and the "
     "more so the fewer faces a group has."
@@ -226,6 +231,28 @@ def landmarks_table(block: Block) -> Table | None:
         counts = (f"{called[0].lower()}{called[1:]} {count:,}" for called, count in unread.items())
         note += f" Unreadable answers: {', '.join(counts)}."
     return Table("What the landmarks are worth", tuple(head), "lrrrrr", rows, note=note)
+
+
+def framing_table(block: Block) -> Table | None:
+    """What is found and said where the pictures are shown in other ways, a row a way."""
+    found = block.get("framing")
+    if not found:
+        return None
+    names = list(block["figures"])
+    given = found["as_it_is"]["figures"]
+    rows = [("as it is", NONE, NONE, *(spread(name, given[name]) for name in names))]
+    for way, seen in found["ways"].items():
+        shares = (spread(name, seen[name]) for name in ("found", "same"))
+        figures = seen["figures"]
+        changes = (change(name, figures[name]) if name in figures else NONE for name in names)
+        rows.append((words(way), *shares, *changes))
+    head = ("Way", "Faces found [95%]", "Same verdict [95%]",
+            *(f"{words(name)}, then its change [95%]" for name in names))  # fmt: skip
+    note = f"The pictures of {found['n']:,} faces, {FRAMING_NOTE}"
+    unread = sum(seen["unreadable"] for seen in found["ways"].values())
+    if unread:
+        note += f" Unreadable answers: {unread:,}."
+    return Table("Photos of other framing", head, "l" + "r" * (len(head) - 1), rows, note=note)
 
 
 def details_table(block: Block) -> Table | None:

@@ -22,7 +22,7 @@ from facellava.tasks.closed_question import question_in
 logger = logging.getLogger(__name__)
 
 VERSION: Final = 1
-EXTRAS: Final = ("claims", "judged", "forms", "landmarks")
+EXTRAS: Final = ("claims", "judged", "forms", "landmarks", "framing")
 FAITHFULNESS: Final = ("occlude", "move")
 WORST: Final = 12
 _NEEDED: Final = {
@@ -30,6 +30,7 @@ _NEEDED: Final = {
     "judged": {"judge", "n", "ratings", "agreement", "unjudged"},
     "forms": {"n", "json_read", "prose_read", "same", "json_cut", "prose_cut"},
     "landmarks": {"n", "as_they_are", "shuffled", "removed"},
+    "framing": {"n", "as_it_is", "ways"},
     "faithfulness": {"method", "n", "cited_fall", "control_fall", "difference", "share_larger"},
 }
 _PLACES: Final = 4

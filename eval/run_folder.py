@@ -6,7 +6,7 @@
     faces/          faces tables, a corpus folder each
     answers/        a file of answers for each question about a faces table
     extras/         what later commands add: verified claims, faithfulness, forms, what the
-                    landmarks are worth, a judge's ratings
+                    landmarks are worth, photos shown in other ways, a judge's ratings
     results.json    figures; report.md and report.html show them
 """
 
@@ -146,6 +146,10 @@ class RunFolder:
     def json_answers(self, protocol: Protocol) -> Path:
         """The same faces asked in JSON, for those who compare the two forms."""
         return self.path / "extras" / f"{protocol.table}.{protocol.task}.in_json.jsonl"
+
+    def framing_answers(self, protocol: Protocol) -> Path:
+        """The same faces on photos that were taken in other ways."""
+        return self.path / "extras" / f"{protocol.table}.{protocol.task}.framing.jsonl"
 
     def extra(self, protocol: Protocol, name: str) -> Path:
         """Where a later command keeps what it found out about a protocol."""

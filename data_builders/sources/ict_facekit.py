@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data_builders.media import Look
 from data_builders.raw_face import Drops, RawFace, Source, stable_split
@@ -61,10 +62,17 @@ class Rendering:
             BadCorpus: the model cannot be read.
             MissingBackend: VTK is not installed, or cannot render here.
         """
+        picture, landmarks = self._shot()
+        return (canonical_face(picture, landmarks, source="rendered"),)
+
+    def photo(self) -> NDArray[np.uint8]:
+        """See :class:`data_builders.media.Still`; raises as :meth:`face`."""
+        return self._shot()[0]
+
+    def _shot(self) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
         require_renderer()
         person, expression, shot = draw_scene(self.seed, shapes=identity_shapes(self.root))
-        picture, landmarks = _studio(self.root).shoot(person, expression.weights, shot)
-        return (canonical_face(picture, landmarks, source="rendered"),)
+        return _studio(self.root).shoot(person, expression.weights, shot)
 
 
 def require_renderer() -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -15,6 +15,11 @@ from facellava.errors import BadCorpus
 if TYPE_CHECKING:
     from eval.faces_table import FacesTable
     from eval.protocols import Protocol
+
+RootsOption = Annotated[
+    Optional[list[str]],  # noqa: UP045  (typer reads the annotation at run time)
+    typer.Option("--root", help="Folder that holds the datasets, or DATASET=FOLDER; repeatable."),
+]
 
 
 @dataclass(frozen=True)

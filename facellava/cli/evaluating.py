@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 import typer
 
 from facellava.cli.arguments import ApiKeyOption, ModelOption
+from facellava.cli.dataset_folders import RootsOption
 from facellava.cli.endpoint_options import (
     CacheOption,
     ConcurrencyOption,
@@ -22,6 +23,7 @@ from facellava.cli.endpoint_options import (
     paid_endpoint,
 )
 from facellava.cli.explaining import faithfulness, forms, judge, landmarks, verify
+from facellava.cli.framing import framing
 from facellava.cli.reporting import RunArgument, sheet
 from facellava.errors import FacellavaError
 
@@ -35,6 +37,7 @@ app.command()(verify)
 app.command()(faithfulness)
 app.command()(forms)
 app.command()(landmarks)
+app.command()(framing)
 app.command()(judge)
 app.command()(sheet)
 
@@ -45,10 +48,6 @@ ProtocolsArgument = Annotated[
 SuiteOption = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(help="A named list of them: packs, paper or all."),
-]
-RootsOption = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(help="Folder that holds the datasets, or DATASET=FOLDER; repeatable."),
 ]
 LimitOption = Annotated[int, typer.Option(min=0, help="Faces of each part at most; 0 for all.")]
 SeedOption = Annotated[int, typer.Option(help="Which faces --limit takes.")]

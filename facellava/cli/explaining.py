@@ -38,7 +38,7 @@ OnlyOption = Annotated[
 SampleOption = Annotated[int, typer.Option(min=0, help="Answers of each protocol; 0 for all.")]
 
 
-def _sampled(
+def sampled(
     run: RunFolder, only: list[str] | None, limit: int
 ) -> Iterator[tuple[Protocol, list[Item], dict[str, FaceRecord]]]:
     """Each protocol with answers drawn evenly from it, and their faces."""
@@ -73,10 +73,10 @@ def verify(
     from eval.verification import verify_items
 
     folder = RunFolder(run)
-    for protocol, items, faces in _sampled(folder, only, sample):
+    for protocol, items, faces in sampled(folder, only, sample):
         found = verify_items(items, _face_of(faces))
         write_json(folder.extra(protocol, "claims"), clean(found))
-    _show(folder, lambda block: block["claims"], _claims_rows)
+    show(folder, lambda block: block["claims"], _claims_rows)
 
 
 def _face_of(records: Mapping[str, FaceRecord]) -> Callable[[str], Face]:
@@ -105,12 +105,12 @@ def faithfulness(
 
     folder = RunFolder(run)
     prompt = folder.facts()["engine"]["prompt"]
-    loaded = FaceLlava.load(_answering_checkpoint(folder, model, "faithfulness"))
-    for protocol, items, faces in _sampled(folder, only, sample):
+    loaded = FaceLlava.load(answering_checkpoint(folder, model, "faithfulness"))
+    for protocol, items, faces in sampled(folder, only, sample):
         question = question_in(prompt, protocol.task, protocol.labels)
         found = measured(items, faces, model_score(loaded, question), method=method)
         write_json(folder.extra(protocol, f"faithfulness-{method}"), clean(found))
-    _show(folder, lambda block: (block["faithfulness"] or {}).get(method), _faithfulness_rows)
+    show(folder, lambda block: (block["faithfulness"] or {}).get(method), _faithfulness_rows)
 
 
 def landmarks(
@@ -128,16 +128,16 @@ def landmarks(
 
     folder = RunFolder(run)
     prompt = folder.facts()["engine"]["prompt"]
-    engine = ModelEngine(_answering_checkpoint(folder, model, "landmarks"), label_only=True)
-    for protocol, items, faces in _sampled(folder, only, sample):
+    engine = ModelEngine(answering_checkpoint(folder, model, "landmarks"), label_only=True)
+    for protocol, items, faces in sampled(folder, only, sample):
         question = question_in(prompt, protocol.task, protocol.labels)
         records = [faces[item.face_id] for item in items]
         found = landmarks_worth(protocol, records, engine, question)
         write_json(folder.extra(protocol, "landmarks"), clean(found))
-    _show(folder, lambda block: block["landmarks"], _landmarks_rows)
+    show(folder, lambda block: block["landmarks"], _landmarks_rows)
 
 
-def _answering_checkpoint(run: RunFolder, checkpoint: Path | None, study: str) -> Path:
+def answering_checkpoint(run: RunFolder, checkpoint: Path | None, study: str) -> Path:
     """The folder of the model that gave the run's answers."""
     from eval.engines import weights_sha256
     from facellava.predictor import embedded_weights
@@ -173,9 +173,9 @@ def forms(
 
     folder = RunFolder(run)
     engine = folder.facts()["engine"]
-    loaded = FaceLlava.load(_answering_checkpoint(folder, model, "forms"))
+    loaded = FaceLlava.load(answering_checkpoint(folder, model, "forms"))
     tokenizer, tables = loaded.processor.tokenizer, folder.protocols()
-    for protocol, items, faces in _sampled(folder, only, sample):
+    for protocol, items, faces in sampled(folder, only, sample):
         head = {
             "faces": protocol.table,
             "question": f"{protocol.question} In JSON.",
@@ -186,7 +186,7 @@ def forms(
         texts = ask_in_json(protocol, list(faces.values()), loaded, path, head)
         found = compare_forms(protocol, items, texts, lambda text: len(tokenizer.tokenize(text)))
         write_json(folder.extra(protocol, "forms"), clean(found))
-    _show(folder, lambda block: block["forms"], _forms_rows)
+    show(folder, lambda block: block["forms"], _forms_rows)
 
 
 def _forms_rows(found: dict[str, Any]) -> Iterator[dict[str, str]]:
@@ -231,7 +231,7 @@ def judge(
     from eval.run_folder import RunFolder, write_json
 
     folder = RunFolder(run)
-    parts = _sampled(folder, only, sample)
+    parts = sampled(folder, only, sample)
     paid = paid_endpoint(
         run,
         cache,
@@ -255,7 +255,7 @@ def judge(
     )
     if prices is not None:
         typer.echo(f"All runs on {paid.cache} have cost ${dollars:.4f}.", err=True)
-    _show(folder, lambda block: block["judged"], _judged_rows)
+    show(folder, lambda block: block["judged"], _judged_rows)
 
 
 def _judged_rows(found: dict[str, Any]) -> Iterator[dict[str, str]]:
@@ -275,7 +275,7 @@ def _judged_rows(found: dict[str, Any]) -> Iterator[dict[str, str]]:
     }
 
 
-def _show(
+def show(
     run: RunFolder,
     extra: Callable[[dict[str, Any]], dict[str, Any] | None],
     rows_of: Callable[[dict[str, Any]], Iterator[dict[str, str]]],

@@ -79,6 +79,14 @@ def test_a_protocol_in_full():
         "| -0.200 [-0.250, -0.150] |",
         "300 faces, asked about again. A change whose interval holds 0 may be chance",
         "Unreadable answers: as they are 0, another face's landmarks 2, without FRGCA 30.",
+        "### Photos of other framing\n\n| Way | Faces found [95%] | Same verdict [95%] | WAR, then "
+        "its change [95%] | UAR, then its change [95%] |\n",
+        "| as it is | - | - | 0.500 [0.380, 0.620] | 0.400 [0.290, 0.510] |",
+        "| in a photo | 0.950 [0.863, 0.983] | 0.912 [0.811, 0.962] | -0.020 [-0.050, +0.010] "
+        "| +0.000 [-0.020, +0.020] |",
+        "| far away | 0.000 [0.000, 0.060] | - | - | - |",
+        "The pictures of 60 faces, each in a blurred surround",
+        "are over the faces found. Unreadable answers: 1.",
         "Agreement of the judge's two orders: completeness: 90.0% within one point, kappa 0.710, "
         "shift -0.250.",
     ):
@@ -127,12 +135,13 @@ def test_what_is_null_or_empty_leaves_no_trace():
         "calibration": None, "fairness": {}, "claims": None, "worst": [],
         "figures": {"WAR": {"value": None, "low": None, "high": None}},
     }  # fmt: skip
-    del bare["judged"], bare["faithfulness"], bare["forms"], bare["landmarks"]
+    for name in ("judged", "faithfulness", "forms", "landmarks", "framing"):
+        del bare[name]
     text = report_markdown(results_of({"fer2013/public-test": bare}))
     assert "WAR - | 0.300 | 0.200" in text
     for word in (
-        "Calibration", "Claims", "Faithfulness", "JSON", "FRGCA", "Fold", "By ", "published",
-        "None",
+        "Calibration", "Claims", "Faithfulness", "JSON", "FRGCA", "framing", "Fold", "By ",
+        "published", "None",
     ):  # fmt: skip
         assert word not in text, word
     assert folds_table(bare) is None

@@ -38,6 +38,21 @@ EXTRAS: dict[str, Any] = {
                     "cited_fall": {"value": 0.12, "low": 0.1, "high": 0.14},
                     "control_fall": {"value": 0.05, "low": 0.03, "high": 0.07},
                     "difference": {"value": 0.07, "low": 0.04, "high": 0.1}}},
+    "framing": {
+        "n": 60,
+        "as_it_is": {"figures": {"WAR": {"value": 0.5, "low": 0.38, "high": 0.62},
+                                 "UAR": {"value": 0.4, "low": 0.29, "high": 0.51}}},
+        "ways": {
+            "in_a_photo": {"found": {"value": 0.95, "low": 0.8633, "high": 0.9829},
+                           "same": {"value": 0.9123, "low": 0.811, "high": 0.962},
+                           "unreadable": 1,
+                           "figures": {"WAR": {"first": 0.5, "second": 0.48, "difference": -0.02,
+                                               "low": -0.05, "high": 0.01, "p": 0.2},
+                                       "UAR": {"first": 0.4, "second": 0.4, "difference": 0.0,
+                                               "low": -0.02, "high": 0.02, "p": 1.0}}},
+            "far_away": {"found": {"value": 0.0, "low": 0.0, "high": 0.0602},
+                         "same": {"value": None, "low": None, "high": None},
+                         "unreadable": 0, "figures": {}}}},
     "landmarks": {
         "n": 300,
         "as_they_are": {"unreadable": 0,

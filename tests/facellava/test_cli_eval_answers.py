@@ -1,4 +1,4 @@
-"""`facellava eval verify | faithfulness | forms | landmarks | judge`: how good answers are."""
+"""`facellava eval verify | faithfulness | forms | landmarks | framing | judge`: how good answers are."""
 
 from __future__ import annotations
 
@@ -85,6 +85,42 @@ def test_what_landmarks_are_worth_stands_in_the_reports(
     refused = facellava("eval", "landmarks", tmp_path / "api")
     assert (refused.code, refused.out) == (1, "")
     assert "landmarks needs a run of a checkpoint in this process" in refused.trouble[-1]
+
+
+def test_photos_of_other_framing_stand_in_the_reports(
+    facellava: Facellava, packs: Path, reciting_checkpoint: Path, tmp_path: Path
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "found.json"
+    facellava(*asked(packs, run, "--model", reciting_checkpoint))
+    nowhere = facellava("eval", "framing", run)
+    assert (nowhere.code, nowhere.out) == (2, "")
+    assert "Say where the datasets lie" in " ".join(nowhere.err.split())
+    refused = facellava("eval", "framing", run, "--root", packs)
+    assert (refused.code, refused.out) == (1, "")
+    assert "give that checkpoint with --model" in refused.trouble[-1]
+    words = ["eval", "framing", run, "--model", reciting_checkpoint, "--sample", 1, "--root"]
+    empty = tmp_path / "other" / "fer2013"
+    empty.mkdir(parents=True)
+    lost = facellava(*words, empty.parent)
+    assert (lost.code, lost.out) == (1, "")
+    assert "fer2013.csv" in lost.trouble[-1]
+    done = facellava(*words, packs, "--json", out)
+    assert done.code == 0, done.err
+    assert "in a photo" in done.out
+    block = json.loads((run / "results.json").read_text())["protocols"][KEY]["framing"]
+    assert json.loads(out.read_text()) == {"protocols": {KEY: block}}
+    assert block["n"] == 1
+    # This model looks at no face.
+    seen = block["ways"]["in_a_photo"]
+    assert (seen["found"]["value"], seen["same"]["value"]) == (1, 1)
+    assert seen["figures"]["WAR"]["difference"] == 0
+    for report in ("report.md", "report.html"):
+        assert "Photos of other framing" in (run / report).read_text()
+    # All is kept: nothing is looked at again.
+    (packs / "fer2013" / "fer.parquet").write_bytes(b"")
+    again = facellava(*words, packs)
+    assert again.code == 0, again.err
+    assert again.out == done.out
 
 
 def test_reasons_are_judged_in_two_orders_and_paid_for_once(

@@ -86,6 +86,9 @@ def test_a_rendering_is_a_face_whose_points_are_given(root):
     assert not face.weak
     assert face.crop.shape == (192, 192, 3)
     assert ((face.landmarks > -0.1) & (face.landmarks < 1.1)).all()
+    again = canonical_face(row.media.photo(), face.photo_landmarks)
+    # Landmarks are kept as float32, so that a level may be rounded otherwise.
+    np.testing.assert_allclose(again.crop.astype(int), face.crop, atol=1)
 
 
 def test_pixels_do_not_depend_on_what_was_rendered_before(root):
