@@ -57,22 +57,22 @@ class Choices(nn.Module):
         self.tokenizer = tokenizer
         units = [[f" {unit}"] for unit in UNITS]
         prose: dict[Kind, list[list[str]]] = {
-            "expression": self._words("expression", " {}"),
-            "age": self._words("age", " {}"),
-            "fake": self._words("deepfake", " {}"),
+            "age": [[f" {year}"] for year in _words("age")],
+            "fake": [[f" {word}"] for word in _words("deepfake")],
             "yes_no": [[" yes", " yes,", " yes."], [" no", " no,", " no."]],
             "any_unit": [[" none"], [word for group in units for word in group]],
             "unit": units,
             "further_unit": [["."], [","]],
+            "expression": [[f" {word}"] for word in self._expressions()],
         }
         json: dict[Kind, list[list[str]]] = {
-            "expression": self._words("expression", "{}"),
-            "age": self._words("age", "{}"),
-            "fake": self._words("deepfake", "{}"),
+            "age": [[year] for year in _words("age")],
+            "fake": [[word] for word in _words("deepfake")],
             "yes_no": [["true"], ["false"]],
             "any_unit": [['":[],"'], ['":["']],
             "unit": [[unit] for unit in UNITS],
             "further_unit": [['"],"'], ['","']],
+            "expression": [[word] for word in self._expressions()],
         }
         self.members: dict[tuple[Kind, str], frozenset[int]] = {}
         for form, kinds in (("prose", prose), ("json", json)):
@@ -81,12 +81,11 @@ class Choices(nn.Module):
                 self.register_buffer(f"{form}_{kind}", table, persistent=False)
                 self.members[kind, form] = frozenset(table.flatten().tolist()) - {-1}
 
-    def _words(self, task: str, pattern: str) -> list[list[str]]:
-        """The task's words that are one token in both forms."""
-        words = [str(word).strip() for word in TASKS[task].scored_words]
+    def _expressions(self) -> list[str]:
+        """Those that are one token in both forms; of rare ones a tokenizer knows little."""
         return [
-            [pattern.format(word)]
-            for word in words
+            word
+            for word in _words("expression")
             if len(self._ids(word)) == len(self._ids(f" {word}")) == 1
         ]
 
@@ -165,6 +164,10 @@ class Verdicts:
     row: int
     form: str
     decisions: tuple[Decision, ...]
+
+
+def _words(task: str) -> list[str]:
+    return [str(word).strip() for word in TASKS[task].scored_words]
 
 
 def disagreement(

@@ -1,4 +1,4 @@
-"""`facellava eval verify | faithfulness | forms | landmarks | framing | judge`: how good answers are."""
+"""`facellava eval verify | faithfulness | forms | landmarks | framing | judge`: of answers."""
 
 from __future__ import annotations
 
