@@ -171,7 +171,7 @@ def figures(outputs: dict[str, NDArray[np.float32]], arrays: FaceArrays) -> dict
     return found
 
 
-def told(
+def shares_seen(
     read: NDArray[np.float32], arrays: FaceArrays, scale: NDArray[np.float32]
 ) -> dict[str, float]:
     """The share of each measurement's variance that a head explains on faces not learned from: R2.

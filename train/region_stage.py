@@ -21,7 +21,7 @@ from facellava.face_encoder import FaceEncoder
 from train.face_arrays import FaceArrays
 from train.face_batches import LABELS
 from train.features import FeatureCache
-from train.heads import FaceHeads, expression_targets, figures, losses, told
+from train.heads import FaceHeads, expression_targets, figures, losses, shares_seen
 from train.run_config import RunConfig
 from train.shape_head import ShapeHead
 from train.stage_trainer import StageTrainer, last_whole_checkpoint, stage_arguments
@@ -84,7 +84,7 @@ def train_regions(
 
     Returns:
         The log of the steps, whose last entry holds the heads' figures on the faces set aside; and
-        of each measurement what its head tells of it there (see train.heads.told).
+        of each measurement the share that its head explains there (see train.heads.shares_seen).
     """
     stage = RegionStage(face_encoder, shape, train.arrays.measured.shape[1])
 
@@ -112,4 +112,4 @@ def train_regions(
     trainer.evaluate()
     history: list[dict[str, float]] = trainer.state.log_history
     read = trainer.predict(held_out).predictions["measured"]
-    return history, told(read, held_out.arrays, held_out.scale)
+    return history, shares_seen(read, held_out.arrays, held_out.scale)

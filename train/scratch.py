@@ -71,7 +71,7 @@ logger = logging.getLogger(__name__)
 
 IMAGE_SIZE = 96
 SHAPE_FILE = "shape_head.safetensors"
-SEEN_FILE = "measurements_told.json"
+SEEN_FILE = "measurements_seen.json"
 LEARNED = "face_encoder.safetensors"
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
 
@@ -268,7 +268,7 @@ def _teach_regions(
             model.face_encoder, aside.arrays, config.out / "aside_features", variants=1
         )
         scale = measured_scale(train.arrays)
-        history, seen = train_regions(
+        history, shares = train_regions(
             model.face_encoder,
             shape,
             FaceRows(features, train.arrays, scale, vary=True),
@@ -277,7 +277,7 @@ def _teach_regions(
             config,
         )
         StageReport("regions", history, table).write(folder)
-        write_text(folder / SEEN_FILE, json.dumps(seen, indent=1))
+        write_text(folder / SEEN_FILE, json.dumps(shares, indent=1))
         partial = learned.with_suffix(".partial")
         for part, path in ((shape, folder / SHAPE_FILE), (model.face_encoder, learned)):
             save_file({k: v.contiguous() for k, v in part.state_dict().items()}, partial)
@@ -357,7 +357,7 @@ def _unseen(folder: Path, least: float) -> set[str]:
         return set()
     path = folder / SEEN_FILE
     with undamaged(path, f"remove '{folder / LEARNED}', and the same command writes both again."):
-        told = json.loads(path.read_text())
-    unseen = {name for name, share in told.items() if share < least}
+        shares = json.loads(path.read_text())
+    unseen = {name for name, share in shares.items() if share < least}
     logger.info("Reasons that rest on these are not learned: %s.", ", ".join(sorted(unseen)))
     return unseen

@@ -24,9 +24,10 @@ PAD, UNKNOWN = "<pad>", "<unk>"
 END = CHAT_TEMPLATE_TOKENS[-1]
 SPECIAL = (PAD, UNKNOWN, *CHAT_TEMPLATE_TOKENS, IMAGE_TOKEN, VIDEO_TOKEN)
 # A list of forty "name yes, name no" costs two tokens an attribute when the comma is in the word.
-LISTED = (" yes", " no", " yes,", " no,", " yes.", " no.")
+YES, NO = (" yes", " yes,", " yes."), (" no", " no,", " no.")
+LISTED = tuple(chain.from_iterable(zip(YES, NO, strict=True)))
 # What JSON has between a verdict's words: whether a list is empty, goes on or ends is one token.
-JSON_MARKS = ('":[],"', '":["', '","', '"],"')
+JSON_NONE, JSON_SOME, JSON_FURTHER, JSON_LAST = JSON_MARKS = ('":[],"', '":["', '","', '"],"')
 # A training text repeats each closed word this often in all, so that every one is merged.
 OFTEN, A_TEXT = 20_000, 100
 

@@ -21,11 +21,9 @@ from facellava.errors import BadSettings
 from facellava.processor import EncodedText
 from facellava.tasks import TASKS
 from train.face_arrays import UNITS
+from train.tokenizer import JSON_FURTHER, JSON_LAST, JSON_NONE, JSON_SOME, NO, YES
 
 Kind = Literal["expression", "age", "fake", "yes_no", "any_unit", "unit", "further_unit"]
-KINDS: Final[tuple[Kind, ...]] = (
-    "expression", "age", "fake", "yes_no", "any_unit", "unit", "further_unit",
-)  # fmt: skip
 _CLOSED: Final[dict[str, Kind]] = {"expression": "expression", "age": "age", "deepfake": "fake"}
 
 
@@ -59,7 +57,7 @@ class Choices(nn.Module):
         prose: dict[Kind, list[list[str]]] = {
             "age": [[f" {year}"] for year in _words("age")],
             "fake": [[f" {word}"] for word in _words("deepfake")],
-            "yes_no": [[" yes", " yes,", " yes."], [" no", " no,", " no."]],
+            "yes_no": [[*YES], [*NO]],
             "any_unit": [[" none"], [word for group in units for word in group]],
             "unit": units,
             "further_unit": [["."], [","]],
@@ -69,9 +67,9 @@ class Choices(nn.Module):
             "age": [[year] for year in _words("age")],
             "fake": [[word] for word in _words("deepfake")],
             "yes_no": [["true"], ["false"]],
-            "any_unit": [['":[],"'], ['":["']],
+            "any_unit": [[JSON_NONE], [JSON_SOME]],
             "unit": [[unit] for unit in UNITS],
-            "further_unit": [['"],"'], ['","']],
+            "further_unit": [[JSON_LAST], [JSON_FURTHER]],
             "expression": [[word] for word in self._expressions()],
         }
         self.members: dict[tuple[Kind, str], frozenset[int]] = {}
@@ -195,7 +193,7 @@ def disagreement(
         row, place, twin, twin_place, shares = (
             torch.tensor(column, device=logits.device) for column in zip(*rows, strict=True)
         )
-        here, there = (torch.searchsorted(keep, p.contiguous()) for p in (place, twin_place))
+        here, there = (torch.searchsorted(keep, places) for places in (place, twin_place))
         wanted = _chances(logits[row, here], choices.of(kind, form)).detach()
         given = _chances(logits[twin, there], choices.of(kind, twin_form))
         apart = functional.kl_div(given, wanted, reduction="none", log_target=True).sum(dim=1)

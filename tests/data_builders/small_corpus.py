@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import skimage.data
 from PIL import Image
@@ -55,3 +57,14 @@ def start_and_kill(raw, out: Path, shards_wanted: int) -> None:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def utkface_rows(root: Path, ages: Sequence[int]) -> list[dict[str, Any]]:
+    """A row of UTKFace as a pack for each age, in the split test; its picture is written, too."""
+    names = [f"{age}_0_0_2017.jpg" for age in ages]
+    write_pictures(root, names)
+    facts = {"gender": 0, "race": 0, "split": "test"}
+    return [
+        {"image": (root / name).read_bytes(), "age": age, "source_path": name, **facts}
+        for age, name in zip(ages, names, strict=True)
+    ]

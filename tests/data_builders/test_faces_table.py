@@ -16,7 +16,7 @@ from data_builders.sources.crema_d import FOLDS
 from facellava.corpus import read_faces, read_manifest, validate
 from facellava.errors import BadCorpus, BadSample
 from facellava.tasks.attribute_table import OFFICIAL_NAMES
-from tests.data_builders.small_corpus import contents, write_pictures
+from tests.data_builders.small_corpus import contents, utkface_rows, write_pictures
 from tests.data_builders.sources.miniatures import write
 
 AGES = range(20, 32)
@@ -27,16 +27,10 @@ def pack(tmp_path_factory):
     """UTKFace as a pack: 12 faces that can be read and one that cannot, in the split test; one of
     them again in train, where one is broken too."""
     root = tmp_path_factory.mktemp("pack")
-    names = [f"{age}_0_0_2017.jpg" for age in AGES]
-    write_pictures(root, names)
-    facts = {"gender": 0, "race": 0, "split": "test"}
-    rows = [
-        {"image": (root / name).read_bytes(), "age": age, "source_path": name, **facts}
-        for age, name in zip(AGES, names, strict=True)
-    ]
+    rows = utkface_rows(root, AGES)
     rows.append({**rows[0], "image": b"broken", "source_path": "40_0_0_2017.jpg"})
     rows.append({**rows[3], "source_path": "50_0_0_2017.jpg", "split": "train"})
-    rows.append({**rows[0], "source_path": names[0], "split": "train"})
+    rows.append({**rows[0], "split": "train"})
     pq.write_table(pa.Table.from_pylist(rows), root / "utkface.parquet")
     return root / "utkface.parquet"
 

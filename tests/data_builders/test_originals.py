@@ -9,7 +9,7 @@ from data_builders.face_records import face_records
 from data_builders.originals import original_pictures
 from facellava.errors import BadCorpus, BadSample
 from facellava.faces import read_photo
-from tests.data_builders.small_corpus import write_pictures
+from tests.data_builders.small_corpus import utkface_rows
 from tests.data_builders.sources.miniatures import write
 
 CLIP = "1001_DFA_ANG_XX"
@@ -20,13 +20,7 @@ AGES = (20, 30, 40)
 def pack(tmp_path_factory):
     """UTKFace as a pack: three pictures, and one that is broken."""
     root = tmp_path_factory.mktemp("pack")
-    names = [f"{age}_0_0_2017.jpg" for age in AGES]
-    write_pictures(root, names)
-    facts = {"gender": 0, "race": 0, "split": "test"}
-    rows = [
-        {"image": (root / name).read_bytes(), "age": age, "source_path": name, **facts}
-        for age, name in zip(AGES, names, strict=True)
-    ]
+    rows = utkface_rows(root, AGES)
     rows.append({**rows[0], "image": b"broken", "source_path": "50_0_0_2017.jpg"})
     pq.write_table(pa.Table.from_pylist(rows), root / "utkface.parquet")
     return root

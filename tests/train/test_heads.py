@@ -18,7 +18,7 @@ from train.heads import (
     figures,
     losses,
     measured_scale,
-    told,
+    shares_seen,
 )
 
 
@@ -165,6 +165,6 @@ def test_what_a_head_tells_of_a_measurement_is_its_share_of_the_variance(
     scale = measured_scale(arrays)
     exact = np.nan_to_num((true - scale[0]) / scale[1]).astype(np.float32)
     name = MEASURED[0]
-    assert told(exact, arrays, scale) == {name: pytest.approx(1.0, abs=1e-6)}
-    assert told(np.zeros_like(exact), arrays, scale) == {name: pytest.approx(0.0, abs=1e-4)}
-    assert told(-exact, arrays, scale)[name] == pytest.approx(-3.0, abs=1e-3)
+    assert shares_seen(exact, arrays, scale) == {name: pytest.approx(1.0, abs=1e-6)}
+    assert shares_seen(np.zeros_like(exact), arrays, scale) == {name: pytest.approx(0.0, abs=1e-4)}
+    assert shares_seen(-exact, arrays, scale)[name] == pytest.approx(-3.0, abs=1e-3)
