@@ -8,7 +8,6 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,9 @@ SOURCES = sorted(
 )
 BENCHMARKS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("benchmarks/*.py"))
 SCRIPTS = [*SOURCES, *BENCHMARKS, "setup_env.py"]
-
-
-@cache
-def tree_of(source: str) -> ast.Module:
-    return ast.parse((ROOT / source).read_text())
+# Parsed before any test runs: Python 3.11 counts a parse's depth for all threads together, so one
+# that some server's thread interrupts ends in a SystemError (python/cpython issue 106905).
+TREES = {source: ast.parse((ROOT / source).read_text()) for source in SCRIPTS}
 
 
 def imports_of(source: str) -> Iterator[tuple[str, bool]]:
@@ -51,12 +48,12 @@ def imports_of(source: str) -> Iterator[tuple[str, bool]]:
     """
     later = {
         id(inner)
-        for outer in ast.walk(tree_of(source))
+        for outer in ast.walk(TREES[source])
         if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef)
         or (isinstance(outer, ast.If) and ast.unparse(outer.test) == "TYPE_CHECKING")
         for inner in ast.walk(outer)
     }
-    for node in ast.walk(tree_of(source)):
+    for node in ast.walk(TREES[source]):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -115,7 +112,7 @@ def bad_habits(source: str) -> Iterator[str]:
     for number, line in enumerate(text.splitlines(), start=1):
         if re.search(r"\bTODO\b|\bFIXME\b|\bHAS_[A-Z]", line):
             yield f"{source}:{number}: {line.strip()}"
-    for node in ast.walk(tree_of(source)):
+    for node in ast.walk(TREES[source]):
         if isinstance(node, ast.ExceptHandler) and node.type is None:
             yield f"{source}:{node.lineno}: bare except"
         if isinstance(node, ast.Call):
