@@ -51,8 +51,9 @@ class ScratchSettings(Strict):
         twins: JSON answers learn the probabilities of the prose answers, too (see train.twins).
         expressive_clips: so many clips of which one frame shows something are added beside their
             photos, as a share of stage 2's samples (see clip_twins).
-        least_seen: share of a measurement's variance (R2) that a linear reading of stage 1's tokens
-            has to explain on the faces aside; reasons that rest on other ones are not learned.
+        most_doubt: the highest chance, as far as stage 1's tokens tell, that a reason is
+            contradicted; from a less certain one on, an answer is not learned (see
+            train.sure_reasons). At 1 all reasons are.
     """
 
     encoder: EncoderSettings = EncoderSettings()
@@ -66,7 +67,7 @@ class ScratchSettings(Strict):
     mirror_average: bool = False
     twins: bool = False
     expressive_clips: Annotated[float, Field(ge=0, le=1)] = 0.0
-    least_seen: Annotated[float, Field(ge=0, le=1)] = 0.0
+    most_doubt: Annotated[float, Field(ge=0, le=1)] = 1.0
 
     @model_validator(mode="after")
     def _fits_together(self) -> ScratchSettings:

@@ -16,7 +16,6 @@ from train.face_arrays import (
     ABSENT,
     ATTRIBUTES,
     EXPRESSIONS,
-    MEASURED,
     UNITS,
     VOTES,
     FaceArrays,
@@ -168,26 +167,4 @@ def figures(outputs: dict[str, NDArray[np.float32]], arrays: FaceArrays) -> dict
     # An AUC needs both kinds.
     if len(np.unique(arrays.fake[known])) == 2:
         found["fake_AUC"] = float(roc_auc_score(arrays.fake[known], outputs["fake"][known, 0]))
-    return found
-
-
-def shares_seen(
-    read: NDArray[np.float32], arrays: FaceArrays, scale: NDArray[np.float32]
-) -> dict[str, float]:
-    """The share of each measurement's variance that a head explains on faces not learned from: R2.
-
-    Args:
-        read: (N, M) of the head, in deviations.
-        scale: of `measured_scale`.
-
-    Returns:
-        Of each measurement that some of the faces have; below 0 where the mean would say more.
-    """
-    true = (arrays.measured - scale[0]) / scale[1]
-    found = {}
-    for number, name in enumerate(MEASURED):
-        known = np.isfinite(true[:, number])
-        if known.sum() > 1 and (spread := true[known, number].var()) > 0:
-            away = ((true[known, number] - read[known, number]) ** 2).mean()
-            found[name] = float(1 - away / spread)
     return found

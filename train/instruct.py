@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,13 +19,13 @@ from transformers import PreTrainedTokenizerBase
 
 from facellava.conversation import face_conversation
 from facellava.errors import BadSample
-from facellava.evidence import find_claims
 from facellava.processor import IGNORED_LABEL, EncodedText, FaceLlavaProcessor
 from facellava.records import Sample
 from train.dataset import check_taught, learned_tokens
 from train.face_arrays import ABSENT
 from train.features import FeatureCache
 from train.resting_faces import RestingFaces
+from train.sure_reasons import Readings, learning_sure_reasons
 from train.twins import Decision, Verdicts
 from train.usable import Usable
 
@@ -76,15 +76,16 @@ def encode_rows(
     face_index: dict[str, int],
     processor: FaceLlavaProcessor,
     count: int | None = None,
-    unseen: Collection[str] = (),
+    readings: Readings | None = None,
+    doubt: float = 1.0,
 ) -> list[Row]:
     """Samples of cached faces as token ids; the answers of earlier turns are learned too.
 
     One in CLIP_EVERY faces is shown as a clip of a few frames, so that clips are not foreign.
 
     Args:
-        unseen: measurements that the visual tokens do not tell; reasons that rest on one of them
-            are not learned, since the model would have to guess them.
+        readings: what the visual tokens tell of the faces; None learns every reason.
+        doubt: the highest chance of being contradicted with which a reason is still learned.
 
     Raises:
         BadSample: a sample that teaches nothing, or whose answer does not name its task.
@@ -106,10 +107,12 @@ def encode_rows(
             raise BadSample(
                 f"Sample {sample.sample_id} cannot be used: its answer does not name its task."
             ) from error
-        text = _without_guesses(sample, text, processor.tokenizer, frozenset(unseen))
+        face = face_index[sample.face_id]
+        if readings is not None:
+            text = learning_sure_reasons(text, face, readings, doubt, processor.tokenizer)
         rows.append(
             Row(
-                face_index[sample.face_id],
+                face,
                 text,
                 frames,
                 naming,
@@ -176,37 +179,12 @@ def naming_places(answer: str, text: EncodedText, tokenizer: PreTrainedTokenizer
         ValueError: it names none.
     """
     mark = '"label' if answer.startswith("{") else ":"
-    return _first_part(answer[: answer.index(mark) + len(mark)], text, tokenizer)
-
-
-def _first_part(part: str, text: EncodedText, tokenizer: PreTrainedTokenizerBase) -> range:
-    """The places of the first words of the last answer."""
+    part = answer[: answer.index(mark) + len(mark)]
     labels = text.labels or ()
     start = len(labels)
     while start and labels[start - 1] != IGNORED_LABEL:
         start -= 1
     return range(start, start + len(tokenizer.encode(part, add_special_tokens=False)))
-
-
-def _without_guesses(
-    sample: Sample, text: EncodedText, tokenizer: PreTrainedTokenizerBase, unseen: frozenset[str]
-) -> EncodedText:
-    """The text without learning reasons of unseen measurements; what was said before likewise."""
-
-    def guesses(answer: str) -> bool:
-        return any(claim.measurement in unseen for claim, _ in find_claims(answer))
-
-    if not unseen or text.labels is None:
-        return text
-    labels = list(text.labels)
-    answer = sample.answer
-    end = answer.index('"reasons"') + 1 if answer.startswith("{") else answer.index(".") + 1
-    verdict = _first_part(answer[:end], text, tokenizer)
-    if any(guesses(earlier) for _, earlier in sample.history):
-        labels[: verdict.start] = [IGNORED_LABEL] * verdict.start
-    if guesses(answer):
-        labels[verdict.stop :] = [IGNORED_LABEL] * (len(labels) - verdict.stop)
-    return EncodedText(text.input_ids, labels)
 
 
 class InstructionRows(Dataset[list[dict[str, Any]]]):

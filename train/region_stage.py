@@ -15,16 +15,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
+from tqdm import tqdm
 from transformers.trainer_utils import EvalPrediction
 
 from facellava.face_encoder import FaceEncoder
 from train.face_arrays import FaceArrays
 from train.face_batches import LABELS
 from train.features import FeatureCache
-from train.heads import FaceHeads, expression_targets, figures, losses, shares_seen
+from train.heads import FaceHeads, expression_targets, figures, losses
 from train.run_config import RunConfig
 from train.shape_head import ShapeHead
 from train.stage_trainer import StageTrainer, last_whole_checkpoint, stage_arguments
+from train.sure_reasons import Readings, deviations
+
+BATCH = 512
 
 
 class RegionStage(nn.Module):
@@ -79,12 +83,12 @@ def train_regions(
     held_out: FaceRows,
     out: Path,
     config: RunConfig,
-) -> tuple[list[dict[str, float]], dict[str, float]]:
+) -> tuple[list[dict[str, float]], Readings]:
     """Train FRLP, FRGCA, projector and shape head in place; goes on from the last checkpoint.
 
     Returns:
         The log of the steps, whose last entry holds the heads' figures on the faces set aside; and
-        of each measurement the share that its head explains there (see train.heads.shares_seen).
+        what its tokens tell of the measurements of the faces that were learned from.
     """
     stage = RegionStage(face_encoder, shape, train.arrays.measured.shape[1])
 
@@ -98,7 +102,7 @@ def train_regions(
             config,
             "regions",
             out,
-            per_device_eval_batch_size=512,
+            per_device_eval_batch_size=BATCH,
             eval_strategy="epoch",
             label_names=list(LABELS),
             # Rows draw their variants in this process, so that a resumed run draws the same.
@@ -111,5 +115,23 @@ def train_regions(
     trainer.train(resume_from_checkpoint=last_whole_checkpoint(out))
     trainer.evaluate()
     history: list[dict[str, float]] = trainer.state.log_history
-    read = trainer.predict(held_out).predictions["measured"]
-    return history, shares_seen(read, held_out.arrays, held_out.scale)
+
+    off = deviations(_read(stage, held_out), held_out.arrays.measured)
+    return history, Readings(_read(stage, train), off)
+
+
+@torch.inference_mode()
+def _read(stage: RegionStage, rows: FaceRows) -> NDArray[np.float32]:
+    """(N, M) measurements as the head reads them from the faces as they are, in their units."""
+    stage.eval()
+    device = next(stage.parameters()).device
+    read = []
+    for start in tqdm(range(0, len(rows), BATCH), unit="batch", desc="readings"):
+        features, landmarks = (
+            torch.from_numpy(np.asarray(part[0, start : start + BATCH], np.float32)).to(device)
+            for part in (rows.cache.features, rows.cache.landmarks)
+        )
+        tokens = stage.face_encoder(features, landmarks).tokens
+        read.append(stage.heads(tokens)["measured"].cpu().numpy())
+    scaled: NDArray[np.float32] = np.concatenate(read) * rows.scale[1] + rows.scale[0]
+    return scaled

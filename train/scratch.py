@@ -16,7 +16,6 @@ A step whose result is there is not done again.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -35,7 +34,7 @@ from facellava.errors import BadSettings
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
 from facellava.records import FaceRecord
-from facellava.whole_files import open_to_others, write_text
+from facellava.whole_files import open_to_others
 from train.base_settings import ScratchSettings
 from train.calibrate import fit_temperatures
 from train.damage import undamaged
@@ -62,6 +61,7 @@ from train.run_report import HISTORY_FILE, REPORT_FILE, StageReport, write_repor
 from train.run_trainer import new_trainer
 from train.shape_head import ShapeHead
 from train.stage_trainer import last_whole_checkpoint
+from train.sure_reasons import Readings
 from train.tokenizer import train_tokenizer
 from train.trainable import ShowTable, make_trainable, trainable_table
 from train.twin_rows import clip_twins, json_twins
@@ -71,7 +71,7 @@ logger = logging.getLogger(__name__)
 
 IMAGE_SIZE = 96
 SHAPE_FILE = "shape_head.safetensors"
-SEEN_FILE = "measurements_seen.json"
+READINGS_FILE = "readings.safetensors"
 LEARNED = "face_encoder.safetensors"
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
 
@@ -268,7 +268,7 @@ def _teach_regions(
             model.face_encoder, aside.arrays, config.out / "aside_features", variants=1
         )
         scale = measured_scale(train.arrays)
-        history, shares = train_regions(
+        history, readings = train_regions(
             model.face_encoder,
             shape,
             FaceRows(features, train.arrays, scale, vary=True),
@@ -277,7 +277,7 @@ def _teach_regions(
             config,
         )
         StageReport("regions", history, table).write(folder)
-        write_text(folder / SEEN_FILE, json.dumps(shares, indent=1))
+        readings.save(folder / READINGS_FILE)
         partial = learned.with_suffix(".partial")
         for part, path in ((shape, folder / SHAPE_FILE), (model.face_encoder, learned)):
             save_file({k: v.contiguous() for k, v in part.state_dict().items()}, partial)
@@ -331,8 +331,13 @@ def _rows(
     """Stage 2's samples, and what is made of them besides."""
     index = {face_id: number for number, face_id in enumerate(train.ids)}
     samples = list(read_samples(config.corpus, "train"))
-    unseen = _unseen(config.out / "regions", scratch.least_seen)
-    rows = encode_rows(samples, index, processor, unseen=unseen)
+    readings = None
+    if scratch.most_doubt < 1:
+        folder = config.out / "regions"
+        remedy = f"remove '{folder / LEARNED}', and the same command writes both again."
+        with undamaged(folder / READINGS_FILE, remedy):
+            readings = Readings.load(folder / READINGS_FILE)
+    rows = encode_rows(samples, index, processor, readings=readings, doubt=scratch.most_doubt)
     count, resting = len(rows), None
     twins: list[Twins] = []
     if scratch.twins or scratch.expressive_clips:
@@ -349,15 +354,3 @@ def _rows(
     switches = round(scratch.switches * count)
     rows += switching_rows(samples, index, processor, switches, config.seed)
     return InstructionRows(rows, features, train.arrays.units, scratch.swapped, twins, resting)
-
-
-def _unseen(folder: Path, least: float) -> set[str]:
-    """The measurements that stage 1's tokens tell too little of."""
-    if not least:
-        return set()
-    path = folder / SEEN_FILE
-    with undamaged(path, f"remove '{folder / LEARNED}', and the same command writes both again."):
-        shares = json.loads(path.read_text())
-    unseen = {name for name, share in shares.items() if share < least}
-    logger.info("Reasons that rest on these are not learned: %s.", ", ".join(sorted(unseen)))
-    return unseen

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 
-from train.face_arrays import ATTRIBUTES, EXPRESSIONS, MEASURED, UNITS, VOTES, FaceArrays
+from train.face_arrays import ATTRIBUTES, EXPRESSIONS, UNITS, VOTES, FaceArrays
 from train.heads import (
     AGES,
     FaceHeads,
@@ -18,7 +18,6 @@ from train.heads import (
     figures,
     losses,
     measured_scale,
-    shares_seen,
 )
 
 
@@ -153,18 +152,3 @@ def test_figures_by_hand() -> None:
     )
     # Fakes alone have no AUC.
     assert "fake_AUC" not in figures(given, arrays(4, fake=np.ones(4, np.int8)))
-
-
-def test_what_a_head_tells_of_a_measurement_is_its_share_of_the_variance(
-    mini_arrays: FaceArrays,
-) -> None:
-    true = np.full_like(mini_arrays.measured, np.nan)
-    true[:, 0] = np.arange(len(true))
-    true[:, 1] = 7.0
-    arrays = replace(mini_arrays, measured=true)
-    scale = measured_scale(arrays)
-    exact = np.nan_to_num((true - scale[0]) / scale[1]).astype(np.float32)
-    name = MEASURED[0]
-    assert shares_seen(exact, arrays, scale) == {name: pytest.approx(1.0, abs=1e-6)}
-    assert shares_seen(np.zeros_like(exact), arrays, scale) == {name: pytest.approx(0.0, abs=1e-4)}
-    assert shares_seen(-exact, arrays, scale)[name] == pytest.approx(-3.0, abs=1e-3)

@@ -13,7 +13,7 @@ import torch
 from facellava.face_encoder import FaceEncoder
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
-from train.face_arrays import MEASURED, FaceArrays
+from train.face_arrays import FaceArrays
 from train.features import FeatureCache
 from train.heads import measured_scale
 from train.region_stage import FaceRows, RegionStage, train_regions
@@ -70,10 +70,12 @@ def test_stage_one_reads_the_landmarks(
     quick = ["regions.epochs=40", "regions.batch=32", "regions.learning_rate=3e-3"]
     config = load_config("nano", ["corpus=c", f"out={tmp_path}", *quick])
     shape = ShapeHead(face_encoder.config)
-    history, seen = train_regions(face_encoder, shape, rows, rows, tmp_path / "run", config)
+    history, told = train_regions(face_encoder, shape, rows, rows, tmp_path / "run", config)
     found = history[-1]
     assert found["eval_expression_WAR"] > 0.95
-    assert seen[MEASURED[0]] > 0.8
+    # The first measurement is 0 or 1, as the faces smile.
+    assert told.off[0] < 0.22
+    assert np.abs(told.read[:, 0] - rows.arrays.measured[:, 0]).mean() < 0.22
     read, blank = (
         away(face_encoder, head, rows) for head in (shape, ShapeHead(face_encoder.config))
     )

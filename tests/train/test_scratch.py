@@ -134,6 +134,7 @@ def test_damage_to_what_was_made_before_is_told_in_a_sentence(
         ("train_features/features.npy", "remove that folder, "),
         ("regions/shape_head.safetensors", f"remove '{out}/regions/face_encoder.safetensors', "),
         ("regions/face_encoder.safetensors", f"remove '{out}/regions/face_encoder.safetensors', "),
+        ("regions/readings.safetensors", f"remove '{out}/regions/face_encoder.safetensors', "),
         ("regions/history.json", f"remove '{out}/regions/face_encoder.safetensors', "),
     ):
         whole = (out / name).read_bytes()
@@ -154,6 +155,7 @@ def test_the_weights_are_for_others_to_read(resumed_run: RunConfig) -> None:
         "state.safetensors",
         "face_encoder.safetensors",
         "shape_head.safetensors",
+        "readings.safetensors",
     }
     assert {path.stat().st_mode & 0o777 for path in weights} == {0o666 & ~mask}
 
