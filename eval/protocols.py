@@ -76,6 +76,8 @@ class Protocol:
         made_from: where the faces are made from another dataset's: that dataset.
         parted_from: the protocol of the same question that had these faces too, before they were
             given a row of their own; answers of that time hold theirs.
+        kin_in_training: whether the dataset's other parts hold such faces, too: what trained on
+            them has then seen their like.
         size: how many faces or clips the publisher's part has, where it is known: figures of fewer
             are marked.
         published: key in the table of published figures, where there are any for this protocol.
@@ -93,6 +95,7 @@ class Protocol:
     folds: int = 0
     made_from: str | None = None
     parted_from: str | None = None
+    kin_in_training: bool = True
     size: int | None = None
     published: str | None = None
     note: str = ""
@@ -260,7 +263,7 @@ _PROTOCOLS: Final = (
               truth=_of_dfdc(False),
               note="real faces of FFHQ and samples of StyleGAN2; DFDC's crops have their own row"),
     _deepfake("real_fake_faces/dfdc", "Crops of DFDC, an anecdote", "real_fake_faces",
-              truth=_of_dfdc(True), parted_from="real_fake_faces/test",
+              truth=_of_dfdc(True), parted_from="real_fake_faces/test", kin_in_training=False,
               note="an anecdote: so few crops, tiny and of few videos, prove nothing; the pack has "
               "them in its test part alone, so training on it sees none"),
     _deepfake("self_blended/test", "Self-blends of CelebA's test faces", "real_fake_faces",

@@ -77,16 +77,26 @@ def _extra(run: RunFolder, protocol: Protocol, name: str, answers: int) -> dict[
         return None
     found = read_json(path)
     if not _NEEDED[name.partition("-")[0]] <= found.keys():
-        raise FacellavaError(f"'{path}' is not as it was written; delete it, or make it again.")
+        raise FacellavaError(
+            f"'{path}' is not as it was written; delete it, or make it again with "
+            f"`{_command(name)}`."
+        )
     of = found["n_answers" if name == "claims" else "n"]
     if of > answers:
         # The protocol had more faces when it was made.
         logger.warning(
-            "'%s' is left out: it tells of %d answers where %s has %d; make it again.",
-            path, of, protocol.key, answers,
+            "'%s' is left out: it tells of %d answers where %s has %d; make it again with `%s`.",
+            path, of, protocol.key, answers, _command(name),
         )  # fmt: skip
         return None
     return found
+
+
+def _command(extra: str) -> str:
+    """What writes an extra."""
+    name, _, method = extra.partition("-")
+    words = {"claims": "verify", "judged": "judge"}.get(name, name)
+    return f"facellava eval {words}" + (f" --method {method}" if method else "")
 
 
 def score(protocol: Protocol, items: Sequence[Item]) -> dict[str, Any]:

@@ -56,4 +56,6 @@ def seen_in_training(
     if protocol.folds:
         # The fold that was the test part stayed out of training.
         return "other splits" if fold is not None and fold == training["fold"] else "these faces"
-    return "these faces" if sources[own].get(str(protocol.split), 0) else "other splits"
+    if sources[own].get(str(protocol.split), 0):
+        return "these faces"
+    return "other splits" if protocol.kin_in_training else "no"

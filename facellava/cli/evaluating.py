@@ -218,8 +218,10 @@ def _without_empty_parts(
 ) -> list[tuple[Protocol, FacesTable]]:
     """Few of a dataset's faces may be another protocol's too, and --limit may have drawn none."""
     keys, kept = {protocol.key for protocol, _ in faces}, []
+    parted = {protocol.parted_from for protocol, _ in faces}
     for protocol, table in faces:
-        if protocol.parted_from in keys and not any(table.records(protocol)):
+        is_part = protocol.parted_from in keys or protocol.key in parted
+        if is_part and not any(table.records(protocol)):
             typer.echo(f"Left out: {protocol.key}, of which these faces hold none.", err=True)
         else:
             kept.append((protocol, table))

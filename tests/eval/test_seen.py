@@ -57,6 +57,9 @@ def test_the_embedded_model_says_what_it_saw() -> None:
     assert found is not None
     assert seen_in_training(PROTOCOLS["fer2013/public-test"], found, None) == "other splits"
     assert seen_in_training(PROTOCOLS["ict_facekit/test"], found, None) == "other splits"
+    # One dataset, but only its test part holds crops of DFDC.
+    assert seen_in_training(PROTOCOLS["real_fake_faces/test"], found, None) == "other splits"
+    assert seen_in_training(PROTOCOLS["real_fake_faces/dfdc"], found, None) == "no"
 
 
 def test_training_writes_what_evaluation_reads(tmp_path: Path) -> None:
