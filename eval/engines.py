@@ -72,6 +72,7 @@ class ModelEngine:
     Args:
         folder: of the checkpoint.
         label_only: end each answer with its verdict.
+        free_reasons: see :class:`facellava.predictor.FaceLlava`.
 
     Raises:
         BadCheckpoint: it cannot be loaded.
@@ -79,9 +80,11 @@ class ModelEngine:
 
     batch = LOCAL_BATCH
 
-    def __init__(self, folder: Path, *, label_only: bool = False) -> None:
-        self.folder, self.label_only = folder, label_only
-        self.model = FaceLlava.load(folder)
+    def __init__(
+        self, folder: Path, *, label_only: bool = False, free_reasons: bool = False
+    ) -> None:
+        self.folder, self.label_only, self.free_reasons = folder, label_only, free_reasons
+        self.model = FaceLlava.load(folder, free_reasons=free_reasons)
 
     def describe(self) -> dict[str, Any]:
         """See :class:`Engine`."""
@@ -90,6 +93,7 @@ class ModelEngine:
             "name": self.folder.name,
             "weights_sha256": weights_sha256(self.folder),
             "label_only": self.label_only,
+            "free_reasons": self.free_reasons,
         }
 
     def facts(self) -> dict[str, Any]:

@@ -31,6 +31,8 @@ def run_facts(results: Mapping[str, Any]) -> dict[str, str]:
     facts["Asked"] = prompt.get(engine["prompt"], one_line(engine["prompt"]))
     if engine.get("label_only"):
         facts["Asked"] += "; answers end with the verdict, without reasons"
+    elif engine.get("free_reasons") is False:
+        facts["Asked"] += "; reasons say nothing that the face's measurements do not support"
     limit = results.get("settings", {}).get("limit")
     if limit:
         seed = results["settings"].get("seed")

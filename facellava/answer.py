@@ -8,9 +8,10 @@ from typing import Any
 
 from facellava.conversation import FaceItem
 from facellava.errors import BadModelInput, UnreadableAnswer
-from facellava.evidence import Evidence, verify
+from facellava.evidence import Evidence, check, verify
 from facellava.faces import Face
 from facellava.faces.clips import apex
+from facellava.faces.measurements import Measurement
 from facellava.probabilities import calibrate
 from facellava.tasks import Label, Verdict, parse_answer
 
@@ -87,6 +88,7 @@ def read_answer(
     item: FaceItem,
     table: Probabilities,
     calibration: Mapping[str, float],
+    measurements: Mapping[str, Measurement] | None = None,
 ) -> Answer:
     """The whole answer, with its reasons measured again, whoever generated the text.
 
@@ -97,6 +99,7 @@ def read_answer(
         item: the face or clip that was asked about.
         table: probability of each label, as `facellava.probabilities` makes it; may be empty.
         calibration: the checkpoint's temperature per task.
+        measurements: of the face, where they are at hand; measured now where None.
 
     Raises:
         BadModelInput: the item holds no faces of `facellava.faces`.
@@ -115,7 +118,11 @@ def read_answer(
         explanation=verdict.reasons,
         raw=table,
         calibrated=calibrate(table, temperature, exclusive=exclusive),
-        evidence=tuple(verify(verdict.reasons, face)),
+        evidence=tuple(
+            verify(verdict.reasons, face)
+            if measurements is None
+            else check(verdict.reasons, measurements)
+        ),
         weak=face.weak or verdict.task in WEAK_TASKS,
     )
 

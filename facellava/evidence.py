@@ -18,7 +18,7 @@ from facellava.faces.measurements import MEASUREMENTS, Measurement, measure
 
 __all__ = [
     "CLAIMS", "Claim", "Evidence", "Verdict", "action_units", "check", "find_claims",
-    "holding_claims", "verdict", "verify",
+    "holding_claims", "supported_claims", "verdict", "verify",
 ]  # fmt: skip
 
 Verdict = Literal["supported", "contradicted", "unmeasurable"]
@@ -137,6 +137,15 @@ def _weigh(
         dead_band=claim.dead_band,
         verdict=decided,
         note="; ".join(notes),
+    )
+
+
+def supported_claims(measurements: Mapping[str, Measurement]) -> frozenset[str]:
+    """Ids of the claims that may be said of the face."""
+    return frozenset(
+        claim.id
+        for claim in CLAIMS.values()
+        if verdict(claim, measurements[claim.measurement]) == "supported"
     )
 
 

@@ -17,15 +17,23 @@ from typing import Literal, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import StoppingCriteriaList, TextIteratorStreamer
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteriaList,
+    TextIteratorStreamer,
+)
 
 from facellava import checkpoint
-from facellava.answer import Answer, read_answer, verdict_of
+from facellava.answer import Answer, measured_face, read_answer, verdict_of
 from facellava.conversation import FaceItem, Message, Turn, face_conversation
 from facellava.errors import BadModelInput, NoFaceFound
-from facellava.faces import Face, find_faces, read_photo
+from facellava.evidence import supported_claims
+from facellava.faces import Face, find_faces, measure, read_photo
 from facellava.faces.clips import Track, read_clip, track_faces
+from facellava.faces.measurements import Measurement
 from facellava.faces.photo import PhotoSource
+from facellava.held_reasons import HeldReasons, OnlyHeldReasons
 from facellava.label_scorer import LabelScorer
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.processor import FaceLlavaProcessor
@@ -47,18 +55,31 @@ class FaceLlava:
     """A loaded model and everything around it. Build it with :meth:`load`."""
 
     def __init__(
-        self, model: FaceLlavaForConditionalGeneration, processor: FaceLlavaProcessor
+        self,
+        model: FaceLlavaForConditionalGeneration,
+        processor: FaceLlavaProcessor,
+        *,
+        free_reasons: bool = False,
     ) -> None:
         self.model, self.processor = model.eval(), processor
         self.scorer = LabelScorer(self.model, processor)
+        self.held_reasons = None if free_reasons else HeldReasons(processor.tokenizer)
 
     @classmethod
-    def load(cls, path: str | Path | None = None, adapter: str | Path | None = None) -> FaceLlava:
+    def load(
+        cls,
+        path: str | Path | None = None,
+        adapter: str | Path | None = None,
+        *,
+        free_reasons: bool = False,
+    ) -> FaceLlava:
         """Load a checkpoint folder; None is the embedded nano.
 
         Args:
             path: the folder.
             adapter: folder of a PEFT adapter that was trained on it, of whatever parts.
+            free_reasons: reasons may also be such as the face's measurements do not support
+                (see facellava.held_reasons).
 
         Raises:
             BadCheckpoint: a folder is missing, incomplete or damaged, or the two do not belong
@@ -71,7 +92,7 @@ class FaceLlava:
             from facellava.adapter import adapted_model
 
             model = adapted_model(model, folder, Path(adapter)).merge_and_unload()
-        return cls(model, processor)
+        return cls(model, processor, free_reasons=free_reasons)
 
     def ask(
         self,
@@ -158,7 +179,9 @@ class FaceLlava:
         if not faces:
             return []
         conversations = self._conversations(faces, questions, histories)
-        texts = self._generate(conversations, faces, max_new_tokens, label_only)
+        # Measured once, for writing the reasons and for checking them.
+        measured = [None if label_only else measure(measured_face(item)) for item in faces]
+        texts = self._generate(conversations, faces, measured, max_new_tokens, label_only)
         verdicts = [verdict_of(text) for text in texts]
         tables: list[dict[str, float]] = [{} for _ in texts]
         if probabilities:
@@ -171,9 +194,9 @@ class FaceLlava:
             for n, table in zip(readable, scored, strict=True):
                 tables[n] = table
         return [
-            read_answer(question, text, verdict, item, table, self.model.config.calibration)
-            for question, text, verdict, item, table in zip(
-                questions, texts, verdicts, faces, tables, strict=True
+            read_answer(question, text, verdict, item, table, self.model.config.calibration, known)
+            for question, text, verdict, item, table, known in zip(
+                questions, texts, verdicts, faces, tables, measured, strict=True
             )
         ]
 
@@ -185,6 +208,7 @@ class FaceLlava:
         """
         [conversation] = self._conversations([item], [question], [history])
         encoded = self._encode([conversation], [item])
+        held = self._only_held([measure(measured_face(item))], encoded)
         streamer = TextIteratorStreamer(
             self.processor.tokenizer, skip_prompt=True, skip_special_tokens=True
         )
@@ -196,7 +220,7 @@ class FaceLlava:
 
         def write() -> None:
             try:
-                self._run_generate(encoded, MAX_NEW_TOKENS, [reader_left], streamer)
+                self._run_generate(encoded, MAX_NEW_TOKENS, [reader_left], held, streamer)
             except BaseException as error:  # handed to the reader below, never lost
                 failures.append(error)
                 streamer.end()
@@ -250,10 +274,12 @@ class FaceLlava:
         self,
         conversations: Sequence[Sequence[Message]],
         faces: Sequence[FaceItem],
+        measured: Sequence[Mapping[str, Measurement] | None],
         max_new_tokens: int,
         label_only: bool,
     ) -> list[str]:
         encoded = self._encode(conversations, faces)
+        held = self._only_held([known for known in measured if known is not None], encoded)
         start = encoded["input_ids"].shape[1]
 
         def verdict_is_said(input_ids: torch.Tensor, scores: object, **_: object) -> torch.Tensor:
@@ -261,7 +287,16 @@ class FaceLlava:
             return torch.tensor(said, device=input_ids.device)
 
         stops = [verdict_is_said] if label_only else []
-        return self._texts(self._run_generate(encoded, max_new_tokens, stops), start)
+        return self._texts(self._run_generate(encoded, max_new_tokens, stops, held), start)
+
+    def _only_held(
+        self, measured: Sequence[Mapping[str, Measurement]], encoded: Mapping[str, torch.Tensor]
+    ) -> list[LogitsProcessor]:
+        """What keeps the reasons to the measurements of each row; nothing where there are none."""
+        if self.held_reasons is None or not measured:
+            return []
+        held = [supported_claims(known) for known in measured]
+        return [OnlyHeldReasons(self.held_reasons, encoded["input_ids"].shape[1], held)]
 
     def _texts(self, ids: torch.Tensor, start: int) -> list[str]:
         texts: list[str] = self.processor.tokenizer.batch_decode(
@@ -288,6 +323,7 @@ class FaceLlava:
         encoded: Mapping[str, torch.Tensor],
         max_new_tokens: int,
         stops: Sequence[Callable[..., torch.Tensor]],
+        held: Sequence[LogitsProcessor],
         streamer: TextIteratorStreamer | None = None,
     ) -> torch.Tensor:
         ids: torch.Tensor = self.model.generate(
@@ -296,6 +332,7 @@ class FaceLlava:
             max_new_tokens=max_new_tokens,
             streamer=streamer,
             stopping_criteria=StoppingCriteriaList(stops),
+            logits_processor=LogitsProcessorList(held),
             pad_token_id=self.processor.tokenizer.pad_token_id,
             eos_token_id=self.processor.tokenizer.eos_token_id,
         )

@@ -136,6 +136,7 @@ class Analysis:
                     "messages": conversation.turns,
                     "temperature": 0,
                     "max_completion_tokens": MAX_NEW_TOKENS,
+                    **conversation.engine_fields,
                 }
             )
             account.prompt_tokens += reply["usage"]["prompt_tokens"]
@@ -154,7 +155,7 @@ class Analysis:
 
         async def read(face: Face) -> dict[str, float]:
             sighting = await asyncio.to_thread(as_photo, face)
-            conversation = await self._desk.conversation(words, [sighting])
+            conversation = await self._desk.conversation(words, [sighting], with_reasons=False)
             async with account.places:
                 return await self._desk.scorer.table(model, conversation.turns, verdict)
 

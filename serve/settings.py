@@ -42,6 +42,7 @@ class Settings(BaseModel):
         cache_bytes: of found faces that are kept for the next request with the same medium.
         max_new_tokens: that a client may ask for.
         region_attention: whether it is offered; costly for large models.
+        free_reasons: reasons may also be such as the face's measurements do not support.
         drain_seconds: that requests under way get when the server stops.
     """
 
@@ -67,6 +68,7 @@ class Settings(BaseModel):
     cache_bytes: Annotated[int, Field(ge=0)] = 128 * MIB
     max_new_tokens: _Count = 1024
     region_attention: bool = True
+    free_reasons: bool = False
     drain_seconds: _Seconds = 3.5
 
     @field_validator("api_key")

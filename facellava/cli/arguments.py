@@ -19,6 +19,12 @@ ModelOption = Annotated[
     Optional[Path],  # noqa: UP045  (typer reads the annotation at run time)
     typer.Option("--model", help="A checkpoint folder; without it, the embedded model."),
 ]
+FreeReasonsFlag = Annotated[
+    bool,
+    typer.Option(
+        "--free-reasons", help="Let reasons say also what the face's measurements do not support."
+    ),
+]
 AdapterOption = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--adapter", help="Folder of an adapter that was trained on the model."),

@@ -11,6 +11,7 @@ import typer
 from facellava.cli.arguments import (
     AdapterOption,
     CropFlag,
+    FreeReasonsFlag,
     JsonFlag,
     ModelOption,
     PhotosArgument,
@@ -39,6 +40,7 @@ def ask(
     model: ModelOption = None,
     adapter: AdapterOption = None,
     declared_crop: CropFlag = False,
+    free_reasons: FreeReasonsFlag = False,
 ) -> None:
     """Ask about the faces of photos.
 
@@ -62,7 +64,7 @@ def ask(
         raise typer.BadParameter(f"The overlay is a PNG; name it .png instead of '{overlay}'.")
     hush_unused_kernels()
     results = ask_photos(
-        FaceLlava.load(model, adapter),
+        FaceLlava.load(model, adapter, free_reasons=free_reasons),
         paths,
         wording,
         face=choice,

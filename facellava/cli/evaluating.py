@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
-from facellava.cli.arguments import ApiKeyOption, ModelOption
+from facellava.cli.arguments import ApiKeyOption, FreeReasonsFlag, ModelOption
 from facellava.cli.dataset_folders import RootsOption
 from facellava.cli.endpoint_options import (
     CacheOption,
@@ -96,6 +96,7 @@ def eval_run(
     label_only: Annotated[
         bool, typer.Option("--label-only", help="End each answer with its verdict: faster.")
     ] = False,
+    free_reasons: FreeReasonsFlag = False,
     prompt: Annotated[
         Literal["question", "closed"],
         typer.Option(help="The bare question, or with its labels for models of other making."),
@@ -148,6 +149,11 @@ def eval_run(
         raise typer.BadParameter("Give one of --model, --api and --endpoint.")
     if label_only and (api or endpoint):
         raise typer.BadParameter("--label-only goes with a model in this process.")
+    if free_reasons and (api or endpoint or label_only):
+        raise typer.BadParameter(
+            "--free-reasons goes with the reasons of a model in this process; a server decides it "
+            "for itself."
+        )
     if (endpoint is None) != (name is None) or (dry_run and endpoint is None):
         raise typer.BadParameter("--endpoint and --name go together, and --dry-run with them.")
     folders = DatasetFolders.read(root or [])
@@ -184,7 +190,7 @@ def eval_run(
             typer.echo(estimate(tables, paid, prompt))
             return
     run = RunFolder(out)
-    with _opened(paid, api, api_key, model, label_only) as asked:
+    with _opened(paid, api, api_key, model, label_only, free_reasons) as asked:
         settings = {"limit": limit or None, "seed": seed, "fold": fold or None}
         facts = {**asked.describe(), "prompt": prompt}
         run.check(facts, settings)
@@ -234,6 +240,7 @@ def _opened(
     api_key: str | None,
     model: Path | None,
     label_only: bool,
+    free_reasons: bool,
 ) -> AbstractContextManager[Engine]:
     from eval.engines import EndpointEngine, ModelEngine, ServedEngine
     from eval.served import ServedModel
@@ -243,7 +250,9 @@ def _opened(
         return EndpointEngine(paid)
     if api is not None:
         return nullcontext(ServedEngine(ServedModel(api, api_key)))
-    return nullcontext(ModelEngine(model or embedded_weights(), label_only=label_only))
+    return nullcontext(
+        ModelEngine(model or embedded_weights(), label_only=label_only, free_reasons=free_reasons)
+    )
 
 
 @app.command()

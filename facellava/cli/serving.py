@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
-from facellava.cli.arguments import ApiKeyOption, ModelOption, named_folders
+from facellava.cli.arguments import ApiKeyOption, FreeReasonsFlag, ModelOption, named_folders
 from facellava.errors import FacellavaError, MissingBackend
 
 PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -54,6 +54,7 @@ def serve(
     region_attention: Annotated[
         bool, typer.Option(help="Offer region attention, for which the encoder is loaded twice.")
     ] = True,
+    free_reasons: FreeReasonsFlag = False,
     engine_log: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(dir_okay=False, help="Keep vLLM's output in this file."),
@@ -86,6 +87,7 @@ def serve(
                 "max_queue": max_queue,
                 "max_body_bytes": max_body_mib * MIB,
                 "region_attention": region_attention,
+                "free_reasons": free_reasons,
                 **({} if face_workers is None else {"face_workers": face_workers}),
             }
         )

@@ -123,6 +123,7 @@ def test_the_model_answers_photos_and_clips_with_all_that_scoring_needs(face: Fa
         "name": "nano",
         "weights_sha256": weights_sha256(embedded_weights()),
         "label_only": False,
+        "free_reasons": False,
     }
 
 

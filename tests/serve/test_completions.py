@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from facellava.checkpoint import load
-from facellava.faces import find_faces
+from facellava.evidence import supported_claims
+from facellava.faces import find_faces, measure
 from facellava.faces.face_png import data_url, from_png, to_png
 from facellava.predictor import embedded_weights
 from facellava.tasks import ANSWERABLE, TASKS
@@ -86,6 +87,8 @@ def test_the_engine_gets_the_face_and_the_librarys_text(
     sent = from_png(base64.b64decode(picture["image_url"]["url"].partition(",")[2]))
     assert sent is not None
     np.testing.assert_array_equal(sent.faces[0].crop, find_faces(portrait)[0].crop)
+    held = sorted(supported_claims(measure(find_faces(portrait)[0])))
+    assert asked.pop("vllm_xargs") == {"facellava_held": held}
     assert asked == {"model": "nano", "temperature": 0, "max_completion_tokens": 320}
 
 
@@ -143,9 +146,17 @@ def test_what_is_handed_on(
 ) -> None:
     assert run(rig.post(PATH, chat("Hello", crop, **given))).status_code == 200
     [asked] = rig.engine.asked
-    del asked["messages"]
+    del asked["messages"], asked["vllm_xargs"]
     plain = {"model": "nano", "temperature": 0, "max_completion_tokens": 320}
     assert asked == {**plain, **handed_on}
+
+
+def test_reasons_are_the_models_own_where_the_operator_says_so(run: Loop, crop: str) -> None:
+    model, processor = load(embedded_weights())
+    settings = Settings(face_workers=1, free_reasons=True)
+    with running(Rig(processor, model.face_encoder, settings), run) as rig:
+        assert run(rig.post(PATH, chat("Hello", crop))).status_code == 200
+        assert "vllm_xargs" not in rig.engine.asked[0]
 
 
 @pytest.mark.parametrize("task", ANSWERABLE)

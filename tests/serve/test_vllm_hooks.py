@@ -104,6 +104,14 @@ HOOKS = {
     f"{READING}.validate_params": ["cls", "sampling_params"],
     f"{READING}.new_req_logits_processor": ["self", "params"],
     f"{READING}.is_argmax_invariant": ["self"],
+    # The reasons that hold.
+    "serve.vllm_reasons:AdapterLogitsProcessor.__init__": [
+        "self",
+        "vllm_config",
+        "device",
+        "is_pin_memory",
+    ],
+    "vllm.tokenizers.registry:cached_tokenizer_from_config": ["model_config", "kwargs"],
 }
 
 

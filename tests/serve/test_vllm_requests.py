@@ -11,8 +11,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from facellava.claims import CLAIMS
 from facellava.faces import Face
 from facellava.faces.face_png import to_png
+from facellava.held_reasons import HeldReasons
+from facellava.tasks import TASKS
 from tests.serve.vllm_rig import (
     QUESTIONS,
     EngineProcess,
@@ -20,6 +23,7 @@ from tests.serve.vllm_rig import (
     conversation,
     engine,
     faces,
+    moved,
     nano,
     needs_vllm,
     portrait,
@@ -180,6 +184,11 @@ def test_forced_reading_scores_given_tokens(
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0.0)
 
 
+def nobodys(face: Face) -> Face:
+    """A face of no other test: what vLLM refuses late, it believes to have in its cache."""
+    return moved(face, 3e-3)
+
+
 @pytest.mark.parametrize("ids", [["1"], [-1], "1", [1.5], [True], [1] * 5000])
 def test_forced_reading_takes_token_ids_only(
     engine: EngineProcess, nano: Library, faces: list[Face], ids: object
@@ -187,7 +196,7 @@ def test_forced_reading_takes_token_ids_only(
     refusal = engine.refusal(
         "generate",
         name="nano",
-        prompts=[nano.prompt([faces[0]], QUESTIONS[0])],
+        prompts=[nano.prompt([nobodys(faces[0])], QUESTIONS[0])],
         extra_args={"facellava_read": ids},
     )
     assert "token ids" in refusal
@@ -218,3 +227,36 @@ def test_which_language_models(engine: EngineProcess) -> None:
 
 def test_registering_again_changes_nothing(engine: EngineProcess) -> None:
     assert engine.call("register_twice") == [True, True]
+
+
+@pytest.mark.parametrize("task", ["expression", "age"])
+def test_reasons_are_those_of_the_library(
+    engine: EngineProcess, nano: Library, faces: list[Face], task: str
+) -> None:
+    """Several requests at once, each with its own claims and one with none of its own."""
+    claims = sorted(CLAIMS)
+    allowed: list[list[str] | None] = [claims[:20], claims[40:60], [], None]
+    question = TASKS[task].canonical_question
+    answer = engine.call(
+        "generate",
+        name="nano",
+        prompts=[nano.prompt([faces[0]], question)] * len(allowed),
+        extra_args_of_each=[{} if held is None else {"facellava_held": held} for held in allowed],
+    )
+    reasons = HeldReasons(nano.processor.tokenizer)
+    expected = [nano.ids([faces[0]], question, held=held, reasons=reasons) for held in allowed]
+    assert answer["ids"] == expected
+    assert len({tuple(ids) for ids in expected}) > 1
+
+
+@pytest.mark.parametrize("held", ["lips_parted", [3], ["no_such_claim"], {"lips_parted": True}])
+def test_only_claims_of_the_inventory_can_be_held(
+    engine: EngineProcess, nano: Library, faces: list[Face], held: object
+) -> None:
+    refusal = engine.refusal(
+        "generate",
+        name="nano",
+        prompts=[nano.prompt([nobodys(faces[0])], QUESTIONS[0])],
+        extra_args={"facellava_held": held},
+    )
+    assert "ids of the inventory's claims" in refusal

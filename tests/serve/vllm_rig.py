@@ -24,6 +24,7 @@ from skimage import data
 from facellava.checkpoint import load
 from facellava.conversation import FaceItem
 from facellava.faces import Face, find_faces
+from facellava.held_reasons import HeldReasons, OnlyHeldReasons
 from facellava.model import FaceLlavaForConditionalGeneration
 from facellava.predictor import embedded_weights
 
@@ -118,12 +119,19 @@ class Library:
         question: str,
         max_tokens: int = MAX_TOKENS,
         model: FaceLlavaForConditionalGeneration | PeftModel | None = None,
+        held: list[str] | None = None,
+        reasons: HeldReasons | None = None,
     ) -> list[int]:
+        """The library's greedy answer, kept to the claims that hold where some are given."""
         encoded = self.processor.encode([conversation(items, question)], items)
+        start = encoded["input_ids"].shape[1]
+        kept = []
+        if held is not None and reasons is not None:
+            kept = [OnlyHeldReasons(reasons, start, [held])]
         written = (model or self.model).generate(
-            **encoded, do_sample=False, max_new_tokens=max_tokens
+            **encoded, do_sample=False, max_new_tokens=max_tokens, logits_processor=kept
         )
-        return written[0, encoded["input_ids"].shape[1] :].tolist()
+        return written[0, start:].tolist()
 
 
 def conversation(items: Sequence[FaceItem], question: str) -> list[dict[str, Any]]:

@@ -61,7 +61,10 @@ class Worker:
             max_num_seqs=32,
             max_logprobs=128,
             limit_mm_per_prompt={"image": 4, "video": 1},
-            logits_processors=["serve.vllm_reading:ForcedReading"],
+            logits_processors=[
+                "serve.vllm_reading:ForcedReading",
+                "serve.vllm_reasons:OnlyHeldClaims",
+            ],
             seed=0,
             **settings,
         )
@@ -72,6 +75,7 @@ class Worker:
         prompts: list[dict[str, Any]],
         max_tokens: int = 40,
         adapter: str | None = None,
+        extra_args_of_each: list[dict[str, Any]] | None = None,
         **sampling: Any,
     ) -> dict[str, Any]:
         """Greedy token ids and log-probabilities of each prompt, and the work that it took."""
@@ -81,9 +85,11 @@ class Worker:
         self.encoded, self.searched = [], 0
         if tokens := sampling.get("logprob_token_ids"):
             sampling["logprobs"] = len(tokens)
-        parameters = SamplingParams(
-            temperature=0, max_tokens=max_tokens, skip_special_tokens=False, **sampling
-        )
+        sampling |= {"temperature": 0, "max_tokens": max_tokens, "skip_special_tokens": False}
+        parameters = [
+            SamplingParams(**sampling, **({} if extra is None else {"extra_args": extra}))
+            for extra in extra_args_of_each or [None] * len(prompts)
+        ]
         lora = None
         if adapter is not None:
             number = self.adapters.setdefault(adapter, len(self.adapters) + 1)

@@ -1,0 +1,155 @@
+"""Reasons that hold: while an answer is written, a claim that its face does not support is barred.
+
+A claim of the inventory is a clause of known words, so it can be seen coming: as soon as every
+clause that could still follow is one that the face's measurements do not support, the token that
+leads there is barred and the model says the next likely thing. The verdict before the reasons, and
+words that are no claim, are the model's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
+from typing import Final
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, PreTrainedTokenizerBase
+
+from facellava.claims import CLAIMS
+from facellava.tasks import has_whole_lead
+
+# How tokenizers spell what is no letter: of bytes, and of pieces of sentences.
+_SPELLED: Final = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
+# Sentences that are no claims begin like this, too ("The face hardly moves").
+_OPENINGS: Final = ("the face", "the picture", "a", "no", "face", "hardly", "nothing")
+_REASONS: Final = re.compile(r'"reasons"\s*:')
+_NEVER_BARRED: Final = -1  # all bits
+
+HELD_KEY: Final = "facellava_held"
+"""Under this key of `vllm_xargs` an engine is told which claims hold."""
+
+_NUMBERED: Final = {claim_id: 1 << number for number, claim_id in enumerate(CLAIMS)}
+_CLAUSES: Final = {
+    phrase: _NUMBERED[claim.id] for claim in CLAIMS.values() for phrase in claim.phrases
+}
+_BEGUN: Final = {clause[:end] for clause in _CLAUSES for end in range(1, len(clause))}
+_LONGEST: Final = max(map(len, _CLAUSES))
+
+
+class HeldReasons:
+    """Says which tokens may not come next.
+
+    Args:
+        tokenizer: of the model that writes.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        silent = set(tokenizer.all_special_ids)
+        self._spelled = [
+            "" if number in silent else piece.translate(_SPELLED)
+            for number, piece in enumerate(pieces)
+        ]
+        self._tokens: dict[str, list[int]] = {}
+        for number, text in enumerate(self._spelled):
+            self._tokens.setdefault(text.lower(), []).append(number)
+        self._most = max(map(len, self._spelled))
+        self._leading = lru_cache(maxsize=None)(self._tokens_into_claims)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The words of tokens; special ones say nothing."""
+        return "".join(self._spelled[number] for number in ids if number < len(self._spelled))
+
+    def barred(self, text: str, held: Collection[str]) -> list[int]:
+        """Ids of the tokens that would begin, or go on with, nothing but claims that do not hold.
+
+        Args:
+            text: of the answer so far.
+            held: ids of the claims that hold, of :func:`facellava.evidence.supported_claims`.
+        """
+        if not self._gives_reasons(text):
+            return []
+        said = " ".join(text[-2 * _LONGEST :].lower().split())
+        gap = text[-1:].isspace()
+        starts = [s.start() for s in re.finditer(r"\b\w", said)]
+        begun = next((said[s:] for s in starts if said[s:] + " " * gap in _BEGUN), "")
+        allowed = sum(_NUMBERED[claim] for claim in held)
+        after_word = text[-1:].isalnum()
+        leading = self._leading(begun + " " * (gap and bool(begun)), after_word)
+        return [token for token, claims in leading.items() if not claims & allowed]
+
+    @staticmethod
+    def _gives_reasons(text: str) -> bool:
+        if text.lstrip().startswith("{"):
+            return _REASONS.search(text) is not None
+        return has_whole_lead(text)
+
+    def _tokens_into_claims(self, begun: str, after_word: bool) -> Mapping[int, int]:
+        """Tokens that go on with a claim or begin one: the claims that they may lead to, as bits.
+
+        Args:
+            begun: the clause that is begun, "" where none is.
+            after_word: whether a letter stands before the token.
+        """
+        found: dict[int, int] = {}
+        inner = [
+            m.start() for m in re.finditer(r"(?<=\W)\w", begun) if begun[m.start() :] in _BEGUN
+        ]
+        # What was begun first counts: "lines" is no new clause within "show no lines".
+        for clause in (begun, *(begun[start:] for start in inner)):
+            if clause:
+                self._lead(found, clause, "")
+        for glue in (" ",) if after_word else (" ", ""):
+            self._lead(found, "", glue)
+        return found
+
+    def _lead(self, found: dict[int, int], begun: str, glue: str) -> None:
+        ways: dict[str, int] = {}
+        for clause, claim in _CLAUSES.items():
+            if clause.startswith(begun):
+                for end in range(len(begun) + 1, min(len(clause), len(begun) + self._most) + 1):
+                    ways[clause[:end]] = ways.get(clause[:end], 0) | claim
+        for clause, claims in ways.items():
+            for token in self._tokens.get(glue + clause[len(begun) :], ()):
+                found.setdefault(token, claims if _is_telling(clause) else _NEVER_BARRED)
+
+
+def _is_telling(clause: str) -> bool:
+    """Whether a claim's beginning is one: more than an opening, and its first word whole."""
+    if any(opening.startswith(clause) for opening in _OPENINGS):
+        return False
+    return " " in clause or clause in _CLAUSES or f"{clause} " in _BEGUN
+
+
+class OnlyHeldReasons(LogitsProcessor):
+    """Bars claims in `model.generate`, each row by its own face.
+
+    Args:
+        reasons: of the model's tokenizer.
+        start: tokens of the prompt.
+        held: of each row, the ids of the claims that hold.
+    """
+
+    def __init__(self, reasons: HeldReasons, start: int, held: Sequence[Collection[str]]) -> None:
+        self.reasons, self.start, self.held = reasons, start, held
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores (B, V) with minus infinity for what is barred."""
+        scores = scores.clone()
+        for row, written, held in zip(
+            scores, input_ids[:, self.start :].tolist(), self.held, strict=True
+        ):
+            bar(row, self.reasons.barred(self.reasons.text(written), held))
+        return scores
+
+
+def bar(row: Tensor, barred: Sequence[int]) -> None:
+    """Set the scores (V,) of tokens to minus infinity, unless nothing else could be said."""
+    if not barred:
+        return
+    others = row.clone()
+    others[torch.tensor(barred, device=row.device)] = float("-inf")
+    if others.isfinite().any():
+        row.copy_(others)

@@ -1,0 +1,180 @@
+"""Reasons that hold: what may come next in an answer, and what nano writes under that rule."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from facellava.answer import verdict_of
+from facellava.claims import CLAIMS
+from facellava.evidence import find_claims, supported_claims
+from facellava.faces import Face, measure
+from facellava.held_reasons import HeldReasons, OnlyHeldReasons, bar
+from facellava.predictor import FaceLlava
+from facellava.tasks import TASKS, Verdict
+
+SMILING = frozenset({"lip_corners_raised", "lips_parted", "teeth_visible"})
+
+
+@pytest.fixture(scope="module")
+def model() -> FaceLlava:
+    return FaceLlava.load()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model: FaceLlava) -> PreTrainedTokenizerBase:
+    return model.processor.tokenizer
+
+
+@pytest.fixture(scope="module")
+def reasons(tokenizer: PreTrainedTokenizerBase) -> HeldReasons:
+    return HeldReasons(tokenizer)
+
+
+def barred(
+    reasons: HeldReasons, tokenizer: PreTrainedTokenizerBase, text: str, held: frozenset[str]
+) -> set[str]:
+    return {reasons.text([token]) for token in reasons.barred(text, held)}
+
+
+@pytest.mark.parametrize(
+    ("text", "may", "may_not"),
+    [
+        ("Age: 30 years. The", {" mouth", " lip", " lips", " face"}, {" jaw", " lashes"}),
+        ("Age: 30 years. The lip corners are", {" raised"}, {" level", " lowered"}),
+        # Case and line breaks do not matter.
+        ("Age: 30 years. THE LIP\n corners  are", {" raised"}, {" level"}),
+        ("Age: 30 years. The lips are", {" parted"}, {" full", " thin", " shut"}),
+        # A clause behind another one.
+        ("Age: 30 years. The lips are parted, and the mouth is", set(), {" closed", " narrow"}),
+        # An opening of other sentences stays one.
+        ("Age: 30 years. The", {" face", " picture"}, set()),
+        ("Age: 30 years. The face", {" hardly"}, {" is"}),
+        # Within a claim that holds, another one's first word is none.
+        ("Age: 30 years. The", {" teeth"}, set()),
+        ("Age: 30 years.", {" The"}, {" Frown", " Lines", " Deep"}),
+        ('{"task":"age","label":30,"reasons":["The lips are', {" parted"}, {" full"}),
+    ],
+)
+def test_what_may_come_next(
+    reasons: HeldReasons,
+    tokenizer: PreTrainedTokenizerBase,
+    text: str,
+    may: set[str],
+    may_not: set[str],
+) -> None:
+    found = barred(reasons, tokenizer, text, SMILING)
+    assert not may & found
+    assert may_not <= found
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Age: 30", "The lips are", '{"task":"age","label":30,', "I cannot tell"]
+)
+def test_before_the_reasons_nothing_is_barred(reasons: HeldReasons, text: str) -> None:
+    assert reasons.barred(text, frozenset()) == []
+
+
+def test_everything_that_holds_may_be_said_in_all_its_words(
+    reasons: HeldReasons, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Token by token, alone and behind another clause, as sentence and in its middle."""
+    for claim in CLAIMS.values():
+        held = frozenset({claim.id, "lips_parted"})
+        for phrase in claim.phrases:
+            for said in (phrase, f"{phrase[0].upper()}{phrase[1:]}"):
+                answer = f"Age: 30 years. The lips are parted, and {said}."
+                ids = tokenizer.encode(answer, add_special_tokens=False)
+                for end in range(len(ids)):
+                    assert ids[end] not in reasons.barred(reasons.text(ids[:end]), held)
+
+
+def test_nothing_that_does_not_hold_can_be_said_whole(
+    reasons: HeldReasons, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    for claim in CLAIMS.values():
+        held = frozenset(CLAIMS) - {claim.id}
+        for phrase in claim.phrases:
+            ids = tokenizer.encode(f"Age: 30 years. See: {phrase}.", add_special_tokens=False)
+            stopped = [
+                end
+                for end in range(len(ids))
+                if ids[end] in reasons.barred(reasons.text(ids[:end]), held)
+            ]
+            assert stopped, phrase
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("task", [name for name in TASKS if TASKS[name].scored_words])
+def test_whatever_holds_the_model_says_no_other_claim(
+    model: FaceLlava, reasons: HeldReasons, found_face: Face, task: str
+) -> None:
+    """Drawn at random, so that it says more than the likeliest."""
+    draw = random.Random(0)
+    question = TASKS[task].canonical_question
+    held = [frozenset(draw.sample(sorted(CLAIMS), 30)) for _ in range(8)]
+    turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+    encoded = model.processor.encode([turns] * 8, [found_face] * 8)
+    start = encoded["input_ids"].shape[1]
+    torch.manual_seed(0)
+    ids = model.model.generate(
+        **encoded,
+        do_sample=True,
+        temperature=1.1,
+        max_new_tokens=200,
+        logits_processor=[OnlyHeldReasons(reasons, start, held)],
+        pad_token_id=model.processor.tokenizer.pad_token_id,
+    )
+    texts = model.processor.tokenizer.batch_decode(ids[:, start:], skip_special_tokens=True)
+    # Words that are no answer have no reasons either.
+    read = [
+        (verdict.reasons, allowed)
+        for verdict, allowed in zip(map(verdict_of, texts), held, strict=True)
+        if isinstance(verdict, Verdict)
+    ]
+    said = [({claim.id for claim, _ in find_claims(text)}, allowed) for text, allowed in read]
+    assert sum(bool(claims) for claims, _ in said) >= 4
+    assert all(claims <= allowed for claims, allowed in said)
+
+
+def test_asked_as_users_ask_every_claim_is_supported(model: FaceLlava, found_face: Face) -> None:
+    questions = [TASKS[name].canonical_question for name in TASKS if TASKS[name].scored_words]
+    questions += [f"{question} Answer in JSON." for question in questions]
+    for answer in model.ask_many([found_face] * len(questions), questions):
+        assert answer.evidence
+        assert {item.verdict for item in answer.evidence} == {"supported"}
+
+
+def test_free_reasons_are_the_models_own(
+    model: FaceLlava, found_face: Face, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A face of which nothing is supported: only a free model makes claims about it."""
+    monkeypatch.setattr("facellava.predictor.supported_claims", lambda measured: frozenset())
+    question = TASKS["expression"].canonical_question
+    free = FaceLlava(model.model, model.processor, free_reasons=True)
+    [kept], [own] = (each.ask_many([found_face], [question]) for each in (model, free))
+    assert own.evidence
+    assert kept.evidence == ()
+    assert kept.label == own.label
+
+
+def test_what_a_face_supports(found_face: Face) -> None:
+    measured = measure(found_face)
+    held = supported_claims(measured)
+    assert "lip_corners_raised" in held
+    assert "lip_corners_lowered" not in held
+    for claim_id in held:
+        value = measured[CLAIMS[claim_id].measurement].value
+        assert value is not None
+        assert CLAIMS[claim_id].excess(value) >= 0
+
+
+def test_where_nothing_else_can_be_said_nothing_is_barred() -> None:
+    row = torch.tensor([1.0, float("-inf"), 2.0])
+    bar(row, [2])
+    assert row.tolist() == [1.0, float("-inf"), float("-inf")]
+    bar(row, [0])
+    assert row[0] == 1.0
