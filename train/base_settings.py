@@ -49,6 +49,8 @@ class ScratchSettings(Strict):
             stage 2's samples (see switching_rows).
         mirror_average: the model sees each face mirrored, too (see FaceLlavaConfig).
         twins: JSON answers learn the probabilities of the prose answers, too (see train.twins).
+        further_json: so many JSON answers are added beside prose ones, as a share of stage 2's
+            samples; needs twins (see further_json_twins).
         expressive_clips: so many clips of which one frame shows something are added beside their
             photos, as a share of stage 2's samples (see clip_twins).
         most_doubt: the highest chance, as far as stage 1's tokens tell, that a reason is
@@ -66,6 +68,7 @@ class ScratchSettings(Strict):
     switches: Annotated[float, Field(ge=0, le=1)] = 0.0
     mirror_average: bool = False
     twins: bool = False
+    further_json: Annotated[float, Field(ge=0, le=1)] = 0.0
     expressive_clips: Annotated[float, Field(ge=0, le=1)] = 0.0
     most_doubt: Annotated[float, Field(ge=0, le=1)] = 1.0
 
@@ -79,6 +82,8 @@ class ScratchSettings(Strict):
                     raise ValueError(f"scratch.{part}.{name} must be at least 1")
             if encoder.seed:
                 raise ValueError(f"a run has one seed: give seed, and no scratch.{part}.seed")
+        if self.further_json and not self.twins:
+            raise ValueError("scratch.further_json needs scratch.twins")
         if self.width % self.heads or self.width // self.heads % 2:
             raise ValueError(
                 f"scratch.width is {self.width}; make it an even multiple of scratch.heads "

@@ -64,7 +64,7 @@ from train.stage_trainer import last_whole_checkpoint
 from train.sure_reasons import Readings
 from train.tokenizer import train_tokenizer
 from train.trainable import ShowTable, make_trainable, trainable_table
-from train.twin_rows import clip_twins, json_twins
+from train.twin_rows import clip_twins, further_json_twins, json_twins
 from train.twins import Choices
 
 logger = logging.getLogger(__name__)
@@ -348,6 +348,8 @@ def _rows(
         clips = round(scratch.expressive_clips * count)
         twins += clip_twins(rows, resting, processor, choices, clips, config.seed)
     if scratch.twins:
+        more = round(scratch.further_json * count)
+        twins += further_json_twins(rows, processor, choices, more, config.seed)
         rows, pairs = json_twins(rows, choices)
         twins += pairs
     rows += rare_fakes(rows, train.arrays.source)

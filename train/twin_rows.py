@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from facellava.config import IMAGE_TOKEN, VIDEO_TOKEN
 from facellava.conversation import face_conversation
 from facellava.processor import IGNORED_LABEL, EncodedText, FaceLlavaProcessor
-from facellava.tasks import TASKS
+from facellava.tasks import TASKS, ask_for_json
 from train.instruct import Row, Twins, learning_only, naming_places
 from train.resting_faces import RestingFaces
 from train.twins import Choices
@@ -26,6 +26,7 @@ from train.twins import Choices
 # Frames of a clip of which one shows something: four, as a short clip is sampled, and fewer.
 FRAMES = (2, 3, 4, 4)
 SHOWN = ("expression", "action_units")
+IN_JSON = ("expression", "age", "attributes", "deepfake")
 
 
 def twins_of(first: Row, second: Row, choices: Choices) -> Twins | None:
@@ -62,6 +63,41 @@ def json_twins(rows: Sequence[Row], choices: Choices) -> tuple[list[Row], list[T
 
 def _said(row: Row) -> tuple[int, str, str]:
     return row.face, row.task, json.dumps(row.label)
+
+
+def further_json_twins(
+    rows: Sequence[Row],
+    processor: FaceLlavaProcessor,
+    choices: Choices,
+    count: int,
+    seed: int = 0,
+) -> list[Twins]:
+    """Prose answers, each beside a JSON answer that teaches its task's name and is its twin.
+
+    A corpus has few JSON answers, and it takes many to learn where a long list or one of a hundred
+    years falls in another form.
+
+    Args:
+        count: of pairs; fewer where the corpus has no more rows that ask for a whole label.
+    """
+    draw = random.Random(seed)
+    asked = [
+        row
+        for row in rows
+        if (row.task in IN_JSON and row.form == "prose" and row.first and row.frames == 1)
+        and (not isinstance(row.label, dict) or len(row.label) == len(TASKS[row.task].labels))
+    ]
+    pairs = []
+    for prose in draw.sample(asked, min(count, len(asked))):
+        task = TASKS[prose.task]
+        answer = task.write_json(prose.label, ())
+        messages = face_conversation("image", ask_for_json(task.question(draw), draw), (), answer)
+        text = processor.encode_text(messages, [1], training=True)
+        naming = naming_places(answer, text, processor.tokenizer)
+        row = replace(prose, text=learning_only(text, naming), naming=naming, form="json")
+        if (pair := twins_of(prose, row, choices)) is not None:
+            pairs.append(pair)
+    return pairs
 
 
 def clip_twins(

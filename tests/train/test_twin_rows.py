@@ -17,7 +17,7 @@ from train.face_arrays import EXPRESSIONS, UNITS, FaceArrays
 from train.features import FeatureCache
 from train.instruct import CachedCollator, InstructionRows, Row, encode_rows
 from train.resting_faces import RestingFaces
-from train.twin_rows import as_clip, clip_twins, json_twins, twins_of
+from train.twin_rows import as_clip, clip_twins, further_json_twins, json_twins, twins_of
 from train.twins import Choices
 
 REASONS = ("The mouth is closed.", "The head is held level.")
@@ -96,6 +96,22 @@ def test_a_json_row_goes_with_the_prose_row_that_says_the_same(
     assert [pair.second.form for pair in pairs] == ["json", "json"]
     # Nobody says in prose that the fourth face is 50; prose rows stay.
     assert left == [rows[n] for n in (0, 1, 3, 5, 6, 7)]
+
+
+def test_prose_rows_get_further_json_twins(
+    rows: list[Row], choices: Choices, processor: FaceLlavaProcessor
+) -> None:
+    pairs = further_json_twins(rows, processor, choices, 100)
+    whole = {row.task for row in rows if row.form == "prose" and row.first and row.frames == 1}
+    assert {pair.first.task for pair in pairs} == whole - {"action_units"}
+    for pair in pairs:
+        assert (pair.first.form, pair.second.form) == ("prose", "json")
+        assert (pair.second.face, pair.second.label) == (pair.first.face, pair.first.label)
+        said = processor.tokenizer.decode(pair.second.text.input_ids)
+        assert TASKS[pair.first.task].write_json(pair.first.label, ()) in said
+        learned = [label for label in pair.second.text.labels or () if label != IGNORED_LABEL]
+        assert processor.tokenizer.decode(learned).endswith('"label')
+    assert len(further_json_twins(rows, processor, choices, 1)) == 1
 
 
 def test_rows_that_decide_different_things_are_no_pair(rows: list[Row], choices: Choices) -> None:
