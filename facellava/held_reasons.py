@@ -56,11 +56,13 @@ class HeldReasons:
         for number, text in enumerate(self._spelled):
             self._tokens.setdefault(text.lower(), []).append(number)
         self._most = max(map(len, self._spelled))
+        # A few thousand beginnings at most, and each is met again and again.
+        self._opening = lru_cache(maxsize=None)(self._openings)
         self._leading = lru_cache(maxsize=None)(self._tokens_into_claims)
 
     def text(self, ids: Sequence[int]) -> str:
         """The words of tokens; special ones say nothing."""
-        return "".join(self._spelled[number] for number in ids if number < len(self._spelled))
+        return "".join(self._spelled[number] for number in ids if 0 <= number < len(self._spelled))
 
     def barred(self, text: str, held: Collection[str]) -> list[int]:
         """Ids of the tokens that would begin, or go on with, nothing but claims that do not hold.
@@ -93,27 +95,30 @@ class HeldReasons:
             begun: the clause that is begun, "" where none is.
             after_word: whether a letter stands before the token.
         """
-        found: dict[int, int] = {}
-        inner = [
-            m.start() for m in re.finditer(r"(?<=\W)\w", begun) if begun[m.start() :] in _BEGUN
-        ]
+        found = dict(self._opening(after_word))
+        starts = [match.start() for match in re.finditer(r"\b\w", begun)]
         # What was begun first counts: "lines" is no new clause within "show no lines".
-        for clause in (begun, *(begun[start:] for start in inner)):
-            if clause:
-                self._lead(found, clause, "")
-        for glue in (" ",) if after_word else (" ", ""):
-            self._lead(found, "", glue)
+        for clause in reversed([begun[start:] for start in starts]):
+            if clause in _BEGUN:
+                found |= self._going_on(clause)
         return found
 
-    def _lead(self, found: dict[int, int], begun: str, glue: str) -> None:
+    def _openings(self, after_word: bool) -> dict[int, int]:
+        """Tokens that begin a claim."""
+        return self._going_on("", " ") | ({} if after_word else self._going_on(""))
+
+    def _going_on(self, begun: str, glue: str = "") -> dict[int, int]:
+        """Tokens that go on with what is begun, spelled with `glue` before them."""
         ways: dict[str, int] = {}
         for clause, claim in _CLAUSES.items():
             if clause.startswith(begun):
                 for end in range(len(begun) + 1, min(len(clause), len(begun) + self._most) + 1):
                     ways[clause[:end]] = ways.get(clause[:end], 0) | claim
-        for clause, claims in ways.items():
-            for token in self._tokens.get(glue + clause[len(begun) :], ()):
-                found.setdefault(token, claims if _is_telling(clause) else _NEVER_BARRED)
+        return {
+            token: claims if _is_telling(clause) else _NEVER_BARRED
+            for clause, claims in ways.items()
+            for token in self._tokens.get(glue + clause[len(begun) :], ())
+        }
 
 
 def _is_telling(clause: str) -> bool:
