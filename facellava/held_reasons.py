@@ -18,14 +18,21 @@ from torch import Tensor
 from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from facellava.claims import CLAIMS
+from facellava.evidence import find_claims
 from facellava.tasks import has_whole_lead
+from facellava.tasks.unanswerable import UNANSWERABLE
 
 # How tokenizers spell what is no letter: of bytes, and of pieces of sentences.
 _SPELLED: Final = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
+_LINE_BREAK: Final = "<0x0A>"
 # Sentences that are no claims begin like this, too ("The face hardly moves").
-_OPENINGS: Final = ("the face", "the picture", "a", "no", "face", "hardly", "nothing")
+_OPENINGS: Final = ("the face", "the facial", "the picture", "a", "no", "face", "hardly", "nothing")
+# A refusal says what can be asked instead, and nothing of the face.
+_REFUSAL: Final = re.compile(
+    rf'\s*(?:{UNANSWERABLE.title}:|\{{\s*"task"\s*:\s*"{UNANSWERABLE.name}")'
+)
 _REASONS: Final = re.compile(r'"reasons"\s*:')
-_NEVER_BARRED: Final = -1  # all bits
+_NEVER_BARRED: Final = 1 << len(CLAIMS)  # the bit behind those of the claims
 
 HELD_KEY: Final = "facellava_held"
 """Under this key of `vllm_xargs` an engine is told which claims hold."""
@@ -46,15 +53,19 @@ class HeldReasons:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        vocabulary = tokenizer.get_vocab()
         silent = set(tokenizer.all_special_ids)
-        self._spelled = [
-            "" if number in silent else piece.translate(_SPELLED)
-            for number, piece in enumerate(pieces)
-        ]
+        # Added tokens may leave numbers out.
+        self._spelled = [""] * (max(vocabulary.values()) + 1)
+        for piece, number in vocabulary.items():
+            if number not in silent:
+                spelled = "\n" if piece == _LINE_BREAK else piece.translate(_SPELLED)
+                self._spelled[number] = spelled
         self._tokens: dict[str, list[int]] = {}
         for number, text in enumerate(self._spelled):
-            self._tokens.setdefault(text.lower(), []).append(number)
+            # "I" is a whole word, and no piece of one in small letters.
+            if text.strip() != "I":
+                self._tokens.setdefault(text.lower(), []).append(number)
         self._most = max(map(len, self._spelled))
         # A few thousand beginnings at most, and each is met again and again.
         self._opening = lru_cache(maxsize=None)(self._openings)
@@ -75,15 +86,19 @@ class HeldReasons:
             return []
         said = " ".join(text[-2 * _LONGEST :].lower().split())
         gap = text[-1:].isspace()
-        starts = [s.start() for s in re.finditer(r"\b\w", said)]
+        # What a whole clause ends with begins no other one ("shade lies on the forehead and the").
+        whole = max((end for _, (_, end) in find_claims(said)), default=0)
+        starts = [s.start() for s in re.finditer(r"\b\w", said) if s.start() >= whole]
         begun = next((said[s:] for s in starts if said[s:] + " " * gap in _BEGUN), "")
-        allowed = sum(_NUMBERED[claim] for claim in held)
+        allowed = sum((_NUMBERED[claim] for claim in held), _NEVER_BARRED)
         after_word = text[-1:].isalnum()
         leading = self._leading(begun + " " * (gap and bool(begun)), after_word)
         return [token for token, claims in leading.items() if not claims & allowed]
 
     @staticmethod
     def _gives_reasons(text: str) -> bool:
+        if _REFUSAL.match(text):
+            return False
         if text.lstrip().startswith("{"):
             return _REASONS.search(text) is not None
         return has_whole_lead(text)
@@ -101,6 +116,8 @@ class HeldReasons:
         for clause in reversed([begun[start:] for start in starts]):
             if clause in _BEGUN:
                 found |= self._going_on(clause)
+                # A second space is none ("the lip corners are  level").
+                found |= self._going_on(clause, " ") if clause.endswith(" ") else {}
         return found
 
     def _openings(self, after_word: bool) -> dict[int, int]:

@@ -6,7 +6,9 @@ import random
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerBase
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from facellava.answer import verdict_of
 from facellava.claims import CLAIMS
@@ -15,6 +17,7 @@ from facellava.faces import Face, measure
 from facellava.held_reasons import HeldReasons, OnlyHeldReasons, bar
 from facellava.predictor import FaceLlava
 from facellava.tasks import TASKS, Verdict
+from facellava.tasks.unanswerable import HINTS, KINDS
 
 SMILING = frozenset({"lip_corners_raised", "lips_parted", "teeth_visible"})
 
@@ -50,6 +53,14 @@ def barred(
         ("Age: 30 years. The lips are", {" parted"}, {" full", " thin", " shut"}),
         # A clause behind another one.
         ("Age: 30 years. The lips are parted, and the mouth is", set(), {" closed", " narrow"}),
+        # A clause that is whole begins no other one, whatever it ends with.
+        ("Age: 30 years. Strands or a brim cross the forehead", {" and"}, set()),
+        ("Age: 30 years. Shade lies on the forehead and", {" the"}, {" hair"}),
+        # A second space, or a line break, is none.
+        ("Age: 30 years. The lip corners are ", {" raised"}, {" level", " lowered"}),
+        ("Age: 30 years. The lip corners are\n", {" raised"}, {" level", " lowered"}),
+        # "I" is no piece of "is".
+        ("Age: 30 years. Of the face", {" I"}, {" is"}),
         # An opening of other sentences stays one.
         ("Age: 30 years. The", {" face", " picture"}, set()),
         ("Age: 30 years. The face", {" hardly"}, {" is"}),
@@ -76,6 +87,43 @@ def test_what_may_come_next(
 )
 def test_before_the_reasons_nothing_is_barred(reasons: HeldReasons, text: str) -> None:
     assert reasons.barred(text, frozenset()) == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_refusals_are_left_as_they_are(
+    reasons: HeldReasons, tokenizer: PreTrainedTokenizerBase, kind: str
+) -> None:
+    for hint in HINTS:
+        for refusal in (
+            f"Cannot answer: {KINDS[kind].reason}. {hint}",
+            f'{{"task":"unanswerable","label":null,"reasons":["{KINDS[kind].reason}.","{hint}"]}}',
+        ):
+            ids = tokenizer.encode(refusal, add_special_tokens=False)
+            for end in range(len(ids)):
+                assert reasons.barred(reasons.text(ids[:end]), SMILING) == []
+
+
+def test_of_a_face_without_any_claim_other_things_can_be_said(
+    reasons: HeldReasons, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    for text, may in (
+        ("Age: 30 years.", {" The", " No", " Nothing"}),
+        ("Age: 30 years. The", {" face", " facial", " picture"}),
+    ):
+        assert not may & barred(reasons, tokenizer, text, frozenset())
+
+
+def test_tokenizers_of_other_making() -> None:
+    """Pieces of sentences, line breaks as bytes, and an added token with numbers left out."""
+    pieces = ["<unk>", "▁Age", ":", "▁30", "▁years", ".", "<0x0A>", "The", "▁lips", "▁are"]
+    pieces += ["▁full", "▁parted", "▁par", "▁fu"]
+    numbers = {piece: number for number, piece in enumerate(pieces)} | {"▁shut": 40}
+    words = Tokenizer(WordLevel(numbers, unk_token="<unk>"))
+    made = HeldReasons(PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>"))
+    text = made.text([numbers[piece] for piece in pieces[1:10]])
+    assert text == " Age: 30 years.\nThe lips are"
+    kept = {numbers[piece] for piece in ("▁full", "▁fu", "▁shut")}
+    assert set(made.barred(text, SMILING)) == kept
 
 
 def test_everything_that_holds_may_be_said_in_all_its_words(
