@@ -2,7 +2,8 @@
 
 A claim of the inventory is a clause of known words, so it can be seen coming: as soon as every
 clause that could still follow is one that the face's measurements do not support, the token that
-leads there is barred and the model says the next likely thing. The verdict before the reasons, and
+leads there is barred and the model says the next likely thing. A claim that is begun is said to its
+end, and none is said twice. The verdict before the reasons, and
 words that are no claim, are the model's own.
 """
 
@@ -38,9 +39,13 @@ HELD_KEY: Final = "facellava_held"
 """Under this key of `vllm_xargs` an engine is told which claims hold."""
 
 _NUMBERED: Final = {claim_id: 1 << number for number, claim_id in enumerate(CLAIMS)}
+# No claims, but they begin like some.
+_SET_PHRASES: Final = (
+    "the face is at rest", "the face is hard to read here", "the face is hard to see",
+)  # fmt: skip
 _CLAUSES: Final = {
     phrase: _NUMBERED[claim.id] for claim in CLAIMS.values() for phrase in claim.phrases
-}
+} | dict.fromkeys(_SET_PHRASES, _NEVER_BARRED)
 _BEGUN: Final = {clause[:end] for clause in _CLAUSES for end in range(1, len(clause))}
 _LONGEST: Final = max(map(len, _CLAUSES))
 
@@ -70,6 +75,7 @@ class HeldReasons:
         # A few thousand beginnings at most, and each is met again and again.
         self._opening = lru_cache(maxsize=None)(self._openings)
         self._leading = lru_cache(maxsize=None)(self._tokens_into_claims)
+        self._further = lru_cache(maxsize=None)(self._going_on)
 
     def text(self, ids: Sequence[int]) -> str:
         """The words of tokens; special ones say nothing."""
@@ -84,16 +90,44 @@ class HeldReasons:
         """
         if not self._gives_reasons(text):
             return []
+        allowed = self._allowed(text, held)
+        leading = self._leading(self._begun(text), text[-1:].isalnum())
+        return [token for token, claims in leading.items() if not claims & allowed]
+
+    def onward(self, text: str, held: Collection[str]) -> list[int]:
+        """Ids of the tokens that go on with a claim that is begun and may be said.
+
+        Nothing else may follow, or the model would end it in words of its own ("the face is close
+        together"); empty where no claim is begun.
+
+        Args:
+            text, held: see :meth:`barred`.
+        """
+        begun = self._begun(text) if self._gives_reasons(text) else ""
+        if not begun or not _is_telling(begun.rstrip()):
+            return []
+        allowed = self._allowed(text, held)
+        return [
+            token
+            for token, claims in self._further(begun).items()
+            if claims & allowed and (self._spelled[token].islower() or text.isupper())
+        ]
+
+    @staticmethod
+    def _allowed(text: str, held: Collection[str]) -> int:
+        """Bits of the claims that hold and were not made yet."""
+        said = {claim.id for claim, _ in find_claims(text)}
+        return sum((_NUMBERED[claim] for claim in held if claim not in said), _NEVER_BARRED)
+
+    @staticmethod
+    def _begun(text: str) -> str:
+        """The clause that the text has begun and not ended, "" where there is none."""
         said = " ".join(text[-2 * _LONGEST :].lower().split())
-        gap = text[-1:].isspace()
+        gap = " " * text[-1:].isspace()
         # What a whole clause ends with begins no other one ("shade lies on the forehead and the").
         whole = max((end for _, (_, end) in find_claims(said)), default=0)
         starts = [s.start() for s in re.finditer(r"\b\w", said) if s.start() >= whole]
-        begun = next((said[s:] for s in starts if said[s:] + " " * gap in _BEGUN), "")
-        allowed = sum((_NUMBERED[claim] for claim in held), _NEVER_BARRED)
-        after_word = text[-1:].isalnum()
-        leading = self._leading(begun + " " * (gap and bool(begun)), after_word)
-        return [token for token, claims in leading.items() if not claims & allowed]
+        return next((said[s:] + gap for s in starts if said[s:] + gap in _BEGUN), "")
 
     @staticmethod
     def _gives_reasons(text: str) -> bool:
@@ -163,15 +197,27 @@ class OnlyHeldReasons(LogitsProcessor):
         for row, written, held in zip(
             scores, input_ids[:, self.start :].tolist(), self.held, strict=True
         ):
-            bar(row, self.reasons.barred(self.reasons.text(written), held))
+            text = self.reasons.text(written)
+            bar(row, self.reasons.barred(text, held), self.reasons.onward(text, held))
         return scores
 
 
-def bar(row: Tensor, barred: Sequence[int]) -> None:
-    """Set the scores (V,) of tokens to minus infinity, unless nothing else could be said."""
-    if not barred:
+def bar(row: Tensor, barred: Sequence[int], onward: Sequence[int] = ()) -> None:
+    """Set the scores (V,) of tokens to minus infinity, unless nothing else could be said.
+
+    Args:
+        row: the scores.
+        barred: what may not follow.
+        onward: what alone may; empty where anything else may, too.
+    """
+    if not barred and not onward:
         return
     others = row.clone()
-    others[torch.tensor(barred, device=row.device)] = float("-inf")
+    if onward:
+        kept = torch.tensor(onward, device=row.device)
+        others.fill_(float("-inf"))
+        others[kept] = row[kept]
+    else:
+        others[torch.tensor(barred, device=row.device)] = float("-inf")
     if others.isfinite().any():
         row.copy_(others)

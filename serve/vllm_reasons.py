@@ -49,5 +49,6 @@ class OnlyHeldClaims(AdapterLogitsProcessor):
         return None if held is None else partial(self._keep, frozenset(held))
 
     def _keep(self, held: frozenset[str], written: Sequence[int], logits: Tensor) -> Tensor:
-        bar(logits, self._reasons.barred(self._reasons.text(written), held))
+        text = self._reasons.text(written)
+        bar(logits, self._reasons.barred(text, held), self._reasons.onward(text, held))
         return logits
