@@ -3,8 +3,12 @@
 A claim of the inventory is a clause of known words, so it can be seen coming: as soon as every
 clause that could still follow is one that the face's measurements do not support, the token that
 leads there is barred and the model says the next likely thing. A claim that is begun is said to its
-end, and none is said twice. The verdict before the reasons, and
-words that are no claim, are the model's own.
+end, or a model that is kept from its words would end it in others that nothing measures ("the face
+is close together"), and none is said twice. The verdict before the reasons, and sentences that are
+no claims, are the model's own.
+
+This is for models that learned the inventory's words. One whose reasons another annotator wrote
+is better asked with free reasons.
 """
 
 from __future__ import annotations
@@ -41,8 +45,10 @@ HELD_KEY: Final = "facellava_held"
 _NUMBERED: Final = {claim_id: 1 << number for number, claim_id in enumerate(CLAIMS)}
 # No claims, but they begin like some.
 _SET_PHRASES: Final = (
-    "the face is at rest", "the face is hard to read here", "the face is hard to see",
-)  # fmt: skip
+    "the face is at rest",
+    "the face is hard to read here",
+    "the face is hard to see",
+)
 _CLAUSES: Final = {
     phrase: _NUMBERED[claim.id] for claim in CLAIMS.values() for phrase in claim.phrases
 } | dict.fromkeys(_SET_PHRASES, _NEVER_BARRED)
@@ -76,37 +82,61 @@ class HeldReasons:
         self._opening = lru_cache(maxsize=None)(self._openings)
         self._leading = lru_cache(maxsize=None)(self._tokens_into_claims)
         self._further = lru_cache(maxsize=None)(self._going_on)
+        # Asked twice for a token, and for all faces that get the same words.
+        self._state = lru_cache(maxsize=1024)(self._read)
 
     def text(self, ids: Sequence[int]) -> str:
         """The words of tokens; special ones say nothing."""
         return "".join(self._spelled[number] for number in ids if 0 <= number < len(self._spelled))
+
+    def keep(self, scores: Tensor, written: Sequence[int], held: Collection[str]) -> None:
+        """Set the scores (V,) of what may not come next to minus infinity.
+
+        Not so where nothing else could be said, as under a grammar that wants the opposite.
+
+        Args:
+            scores: of the next token.
+            written: tokens of the answer so far.
+            held: ids of the claims that hold, of :func:`facellava.evidence.supported_claims`.
+        """
+        text = self.text(written)
+        others = scores.clone()
+        if onward := self.onward(text, held):
+            kept = torch.tensor(onward, device=scores.device)
+            others.fill_(float("-inf"))
+            others[kept] = scores[kept]
+        elif barred := self.barred(text, held):
+            others[torch.tensor(barred, device=scores.device)] = float("-inf")
+        else:
+            return
+        if others.isfinite().any():
+            scores.copy_(others)
 
     def barred(self, text: str, held: Collection[str]) -> list[int]:
         """Ids of the tokens that would begin, or go on with, nothing but claims that do not hold.
 
         Args:
             text: of the answer so far.
-            held: ids of the claims that hold, of :func:`facellava.evidence.supported_claims`.
+            held: see :meth:`keep`.
         """
-        if not self._gives_reasons(text):
+        if (state := self._state(text)) is None:
             return []
-        allowed = self._allowed(text, held)
-        leading = self._leading(self._begun(text), text[-1:].isalnum())
+        begun, said = state
+        leading, allowed = self._leading(begun, text[-1:].isalnum()), _allowed(held, said)
         return [token for token, claims in leading.items() if not claims & allowed]
 
     def onward(self, text: str, held: Collection[str]) -> list[int]:
         """Ids of the tokens that go on with a claim that is begun and may be said.
 
-        Nothing else may follow, or the model would end it in words of its own ("the face is close
-        together"); empty where no claim is begun.
+        Nothing else may follow then; empty where no claim is begun.
 
         Args:
             text, held: see :meth:`barred`.
         """
-        begun = self._begun(text) if self._gives_reasons(text) else ""
-        if not begun or not _is_telling(begun.rstrip()):
+        if (state := self._state(text)) is None or not _is_telling(state[0].rstrip()):
             return []
-        allowed = self._allowed(text, held)
+        begun, said = state
+        allowed = _allowed(held, said)
         return [
             token
             for token, claims in self._further(begun).items()
@@ -114,28 +144,26 @@ class HeldReasons:
         ]
 
     @staticmethod
-    def _allowed(text: str, held: Collection[str]) -> int:
-        """Bits of the claims that hold and were not made yet."""
-        said = {claim.id for claim, _ in find_claims(text)}
-        return sum((_NUMBERED[claim] for claim in held if claim not in said), _NEVER_BARRED)
+    def _read(text: str) -> tuple[str, int] | None:
+        """The clause that is begun and not ended, "" where none is, and the claims that were made.
 
-    @staticmethod
-    def _begun(text: str) -> str:
-        """The clause that the text has begun and not ended, "" where there is none."""
-        said = " ".join(text[-2 * _LONGEST :].lower().split())
+        None before the reasons, and in a refusal.
+        """
+        reasons = _reasons_of(text)
+        if reasons is None:
+            return None
+        said = " ".join(reasons.lower().split())
         gap = " " * text[-1:].isspace()
+        claims = find_claims(said)
         # What a whole clause ends with begins no other one ("shade lies on the forehead and the").
-        whole = max((end for _, (_, end) in find_claims(said)), default=0)
-        starts = [s.start() for s in re.finditer(r"\b\w", said) if s.start() >= whole]
-        return next((said[s:] + gap for s in starts if said[s:] + gap in _BEGUN), "")
-
-    @staticmethod
-    def _gives_reasons(text: str) -> bool:
-        if _REFUSAL.match(text):
-            return False
-        if text.lstrip().startswith("{"):
-            return _REASONS.search(text) is not None
-        return has_whole_lead(text)
+        whole = max((end for _, (_, end) in claims), default=0)
+        near = max(whole, len(said) - _LONGEST)
+        starts = [s.start() for s in re.finditer(r"\b\w", said) if s.start() >= near]
+        begun = next((said[s:] + gap for s in starts if said[s:] + gap in _BEGUN), "")
+        made = 0
+        for claim, _ in claims:
+            made |= _NUMBERED[claim.id]
+        return begun, made
 
     def _tokens_into_claims(self, begun: str, after_word: bool) -> Mapping[int, int]:
         """Tokens that go on with a claim or begin one: the claims that they may lead to, as bits.
@@ -172,6 +200,21 @@ class HeldReasons:
         }
 
 
+def _reasons_of(text: str) -> str | None:
+    """What is written of the reasons; None where they are not begun, and in a refusal."""
+    if _REFUSAL.match(text):
+        return None
+    if text.lstrip().startswith("{"):
+        key = _REASONS.search(text)
+        return None if key is None else text[key.end() :]
+    return text.partition(".")[2] if has_whole_lead(text) else None
+
+
+def _allowed(held: Collection[str], made: int) -> int:
+    """Bits of the claims that hold and were not made yet."""
+    return sum(_NUMBERED[claim] for claim in held) & ~made | _NEVER_BARRED
+
+
 def _is_telling(clause: str) -> bool:
     """Whether a claim's beginning is one: more than an opening, and its first word whole."""
     if any(opening.startswith(clause) for opening in _OPENINGS):
@@ -197,27 +240,5 @@ class OnlyHeldReasons(LogitsProcessor):
         for row, written, held in zip(
             scores, input_ids[:, self.start :].tolist(), self.held, strict=True
         ):
-            text = self.reasons.text(written)
-            bar(row, self.reasons.barred(text, held), self.reasons.onward(text, held))
+            self.reasons.keep(row, written, held)
         return scores
-
-
-def bar(row: Tensor, barred: Sequence[int], onward: Sequence[int] = ()) -> None:
-    """Set the scores (V,) of tokens to minus infinity, unless nothing else could be said.
-
-    Args:
-        row: the scores.
-        barred: what may not follow.
-        onward: what alone may; empty where anything else may, too.
-    """
-    if not barred and not onward:
-        return
-    others = row.clone()
-    if onward:
-        kept = torch.tensor(onward, device=row.device)
-        others.fill_(float("-inf"))
-        others[kept] = row[kept]
-    else:
-        others[torch.tensor(barred, device=row.device)] = float("-inf")
-    if others.isfinite().any():
-        row.copy_(others)

@@ -16,7 +16,7 @@ from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
 from facellava.claims import CLAIMS
 from facellava.errors import BadModelInput
-from facellava.held_reasons import HELD_KEY, HeldReasons, bar
+from facellava.held_reasons import HELD_KEY, HeldReasons
 
 
 class OnlyHeldClaims(AdapterLogitsProcessor):
@@ -49,6 +49,5 @@ class OnlyHeldClaims(AdapterLogitsProcessor):
         return None if held is None else partial(self._keep, frozenset(held))
 
     def _keep(self, held: frozenset[str], written: Sequence[int], logits: Tensor) -> Tensor:
-        text = self._reasons.text(written)
-        bar(logits, self._reasons.barred(text, held), self._reasons.onward(text, held))
+        self._reasons.keep(logits, written, held)
         return logits

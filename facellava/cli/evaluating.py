@@ -149,11 +149,12 @@ def eval_run(
         raise typer.BadParameter("Give one of --model, --api and --endpoint.")
     if label_only and (api or endpoint):
         raise typer.BadParameter("--label-only goes with a model in this process.")
-    if free_reasons and (api or endpoint or label_only):
+    if free_reasons and (api or endpoint):
         raise typer.BadParameter(
-            "--free-reasons goes with the reasons of a model in this process; a server decides it "
-            "for itself."
+            "--free-reasons goes with a model in this process; a server decides it for itself."
         )
+    if free_reasons and label_only:
+        raise typer.BadParameter("With --label-only no reasons are written; leave one of them out.")
     if (endpoint is None) != (name is None) or (dry_run and endpoint is None):
         raise typer.BadParameter("--endpoint and --name go together, and --dry-run with them.")
     folders = DatasetFolders.read(root or [])

@@ -14,7 +14,7 @@ from facellava.answer import verdict_of
 from facellava.claims import CLAIMS
 from facellava.evidence import find_claims, supported_claims
 from facellava.faces import Face, measure
-from facellava.held_reasons import HeldReasons, OnlyHeldReasons, bar
+from facellava.held_reasons import HeldReasons, OnlyHeldReasons
 from facellava.predictor import FaceLlava
 from facellava.tasks import TASKS, Verdict
 from facellava.tasks.unanswerable import HINTS, KINDS
@@ -246,17 +246,23 @@ def test_what_a_face_supports(found_face: Face) -> None:
         assert CLAIMS[claim_id].excess(value) >= 0
 
 
-def test_where_nothing_else_can_be_said_nothing_is_barred() -> None:
-    row = torch.tensor([1.0, float("-inf"), 2.0])
-    bar(row, [2])
-    assert row.tolist() == [1.0, float("-inf"), float("-inf")]
-    bar(row, [0])
-    assert row[0] == 1.0
-    bar(row, [], [1])
-    assert row[0] == 1.0
-
-
-def test_where_a_claim_is_begun_nothing_else_is_left() -> None:
-    row = torch.tensor([1.0, 2.0, 3.0])
-    bar(row, [2], [1])
-    assert row.tolist() == [float("-inf"), 2.0, float("-inf")]
+@pytest.mark.parametrize(
+    ("likely", "left"),
+    [
+        # A claim is begun, so that nothing but its end is left.
+        ([" raised", " lowered", " nice"], [" raised"]),
+        # Nothing else could be said, as under a grammar.
+        ([" lowered", " nice"], [" lowered", " nice"]),
+    ],
+)
+def test_which_of_the_likely_tokens_are_left(
+    reasons: HeldReasons, tokenizer: PreTrainedTokenizerBase, likely: list[str], left: list[str]
+) -> None:
+    written = tokenizer.encode("Age: 30 years. The lip corners are", add_special_tokens=False)
+    numbers = [tokenizer.encode(word, add_special_tokens=False)[0] for word in likely]
+    scores = torch.full((len(tokenizer),), float("-inf"))
+    scores[numbers] = 1.0
+    reasons.keep(scores, written, SMILING)
+    found = [word for word, number in zip(likely, numbers, strict=True) if scores[number] == 1.0]
+    assert found == left
+    assert scores.isfinite().sum() == len(left)
