@@ -132,6 +132,10 @@ def estimate(
         f"{clip_share:.0%} clips, on {gpus} GPU(s) of {peak_tflops:g} TFLOPS used to "
         f"{utilisation:.0%}."
     )
+    if settings.scratch is not None:
+        typer.echo(
+            "Not counted: the encoder's own training before, and rows that are added to the samples."
+        )
 
 
 ESTIMATE_ROWS: Final[tuple[tuple[str, Callable[[StageEstimate], str]], ...]] = (

@@ -151,6 +151,8 @@ def test_the_command(run_corpus: Path) -> None:
     text = told("7b-paper", "--gpus", "7")
     assert "stage regions" in text
     assert "6,844,465,152 (95.76%)" in text
+    assert "Not counted" not in text
+    assert "Not counted: the encoder's own training before" in told("nano")
     assert json.loads(told("nano-lora", "--json"))["assumed"]["samples"] == 1_000_000
     body = json.loads(told("nano-lora", "--set", f"corpus={run_corpus}", "--json"))
     assert body["assumed"]["samples"] == 32
