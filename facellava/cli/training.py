@@ -133,9 +133,7 @@ def estimate(
         f"{utilisation:.0%}."
     )
     if settings.scratch is not None:
-        typer.echo(
-            "Not counted: the encoder's own training before, and rows that are added to the samples."
-        )
+        typer.echo("Not counted: the encoder's own training before, and rows added to the samples.")
 
 
 ESTIMATE_ROWS: Final[tuple[tuple[str, Callable[[StageEstimate], str]], ...]] = (
