@@ -60,7 +60,7 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for name, weight in adapted.named_parameters():
             if "lora_B" in name:
-                weight.normal_(std=0.05)
+                weight.normal_(std=0.3)
     folder = tmp_path_factory.mktemp("lora") / "twin"
     adapted.save_pretrained(folder)
     return folder
