@@ -31,13 +31,18 @@ from facellava.tasks.unanswerable import UNANSWERABLE
 _SPELLED: Final = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
 _LINE_BREAK: Final = "<0x0A>"
 # Sentences that are no claims begin like this, too ("The face hardly moves").
-_OPENINGS: Final = ("the face", "the facial", "the picture", "a", "no", "face", "hardly", "nothing")
+_OPENING_WORDS: Final = ("a", "no", "face", "hardly", "nothing")
+_OPENINGS: Final = ("the face", "the facial", "the picture")
+# Where such a sentence begins; "of the face I can say" is one, too.
+_SENTENCE_BEGINS: Final = re.compile(r"(?:^|\.|\bof)\s*$")
 # A refusal says what can be asked instead, and nothing of the face.
 _REFUSAL: Final = re.compile(
     rf'\s*(?:{UNANSWERABLE.title}:|\{{\s*"task"\s*:\s*"{UNANSWERABLE.name}")'
 )
 _REASONS: Final = re.compile(r'"reasons"\s*:')
-_NEVER_BARRED: Final = 1 << len(CLAIMS)  # the bit behind those of the claims
+# Two bits behind those of the claims.
+_NEVER_BARRED: Final = 1 << len(CLAIMS)
+_OPENS_SENTENCE: Final = 1 << len(CLAIMS) + 1  # may be said where a sentence of prose begins
 
 HELD_KEY: Final = "facellava_held"
 """Under this key of `vllm_xargs` an engine is told which claims hold."""
@@ -51,7 +56,9 @@ _SET_PHRASES: Final = (
 )
 _CLAUSES: Final = {
     phrase: _NUMBERED[claim.id] for claim in CLAIMS.values() for phrase in claim.phrases
-} | dict.fromkeys(_SET_PHRASES, _NEVER_BARRED)
+} | dict.fromkeys(_SET_PHRASES, _OPENS_SENTENCE)
+_ALL: Final = (1 << len(CLAIMS)) - 1
+_SAID_ALREADY: Final = re.compile("|".join(_SET_PHRASES))
 _BEGUN: Final = {clause[:end] for clause in _CLAUSES for end in range(1, len(clause))}
 _LONGEST: Final = max(map(len, _CLAUSES))
 
@@ -121,8 +128,8 @@ class HeldReasons:
         """
         if (state := self._state(text)) is None:
             return []
-        begun, said = state
-        leading, allowed = self._leading(begun, text[-1:].isalnum()), _allowed(held, said)
+        begun, open_to = state
+        leading, allowed = self._leading(begun, text[-1:].isalnum()), _allowed(held, open_to)
         return [token for token, claims in leading.items() if not claims & allowed]
 
     def onward(self, text: str, held: Collection[str]) -> list[int]:
@@ -133,10 +140,12 @@ class HeldReasons:
         Args:
             text, held: see :meth:`barred`.
         """
-        if (state := self._state(text)) is None or not _is_telling(state[0].rstrip()):
+        if (state := self._state(text)) is None or not state[0]:
             return []
-        begun, said = state
-        allowed = _allowed(held, said)
+        if _beside_claims(state[0].rstrip()) & state[1]:
+            return []
+        begun, open_to = state
+        allowed = _allowed(held, open_to)
         return [
             token
             for token, claims in self._further(begun).items()
@@ -145,7 +154,7 @@ class HeldReasons:
 
     @staticmethod
     def _read(text: str) -> tuple[str, int] | None:
-        """The clause that is begun and not ended, "" where none is, and the claims that were made.
+        """The clause that is begun and not ended, "" for none, and bits of what is left to say.
 
         None before the reasons, and in a refusal.
         """
@@ -160,10 +169,14 @@ class HeldReasons:
         near = max(whole, len(said) - _LONGEST)
         starts = [s.start() for s in re.finditer(r"\b\w", said) if s.start() >= near]
         begun = next((said[s:] + gap for s in starts if said[s:] + gap in _BEGUN), "")
-        made = 0
+        left = _ALL | _NEVER_BARRED
         for claim, _ in claims:
-            made |= _NUMBERED[claim.id]
-        return begun, made
+            left &= ~_NUMBERED[claim.id]
+        before = said[: len(said) + len(gap) - len(begun)] if begun else said
+        in_json = text.lstrip().startswith("{")
+        if not in_json and _SENTENCE_BEGINS.search(before) and not _SAID_ALREADY.search(before):
+            left |= _OPENS_SENTENCE
+        return begun, left
 
     def _tokens_into_claims(self, begun: str, after_word: bool) -> Mapping[int, int]:
         """Tokens that go on with a claim or begin one: the claims that they may lead to, as bits.
@@ -194,7 +207,7 @@ class HeldReasons:
                 for end in range(len(begun) + 1, min(len(clause), len(begun) + self._most) + 1):
                     ways[clause[:end]] = ways.get(clause[:end], 0) | claim
         return {
-            token: claims if _is_telling(clause) else _NEVER_BARRED
+            token: claims | _beside_claims(clause)
             for clause, claims in ways.items()
             for token in self._tokens.get(glue + clause[len(begun) :], ())
         }
@@ -210,16 +223,18 @@ def _reasons_of(text: str) -> str | None:
     return text.partition(".")[2] if has_whole_lead(text) else None
 
 
-def _allowed(held: Collection[str], made: int) -> int:
-    """Bits of the claims that hold and were not made yet."""
-    return sum(_NUMBERED[claim] for claim in held) & ~made | _NEVER_BARRED
+def _allowed(held: Collection[str], left: int) -> int:
+    """Bits of what may be said: of the claims those that hold and were not made yet."""
+    return (sum(_NUMBERED[claim] for claim in held) | _NEVER_BARRED | _OPENS_SENTENCE) & left
 
 
-def _is_telling(clause: str) -> bool:
-    """Whether a claim's beginning is one: more than an opening, and its first word whole."""
-    if any(opening.startswith(clause) for opening in _OPENINGS):
-        return False
-    return " " in clause or clause in _CLAUSES or f"{clause} " in _BEGUN
+def _beside_claims(clause: str) -> int:
+    """What else a claim's beginning may be: any word, a sentence that is no claim, or nothing."""
+    if " " not in clause and not (clause in _CLAUSES or f"{clause} " in _BEGUN):
+        return _NEVER_BARRED  # no whole word yet
+    if clause in ("the", *_OPENING_WORDS):
+        return _NEVER_BARRED
+    return _OPENS_SENTENCE if any(opening.startswith(clause) for opening in _OPENINGS) else 0
 
 
 class OnlyHeldReasons(LogitsProcessor):
