@@ -84,6 +84,8 @@ class HeldReasons:
             # "I" is a whole word, and no piece of one in small letters.
             if text.strip() != "I":
                 self._tokens.setdefault(text.lower(), []).append(number)
+        # In JSON, a further reason, which is not begun where nothing is left to say.
+        self._another = [number for number, text in enumerate(self._spelled) if '",' in text]
         self._most = max(map(len, self._spelled))
         # A few thousand beginnings at most, and each is met again and again.
         self._opening = lru_cache(maxsize=None)(self._openings)
@@ -130,7 +132,10 @@ class HeldReasons:
             return []
         begun, open_to = state
         leading, allowed = self._leading(begun, text[-1:].isalnum()), _allowed(held, open_to)
-        return [token for token, claims in leading.items() if not claims & allowed]
+        barred = [token for token, claims in leading.items() if not claims & allowed]
+        if not allowed & _ALL and text.lstrip().startswith("{"):
+            barred += self._another
+        return barred
 
     def onward(self, text: str, held: Collection[str]) -> list[int]:
         """Ids of the tokens that go on with a claim that is begun and may be said.
@@ -174,6 +179,8 @@ class HeldReasons:
             left &= ~_NUMBERED[claim.id]
         before = said[: len(said) + len(gap) - len(begun)] if begun else said
         in_json = text.lstrip().startswith("{")
+        if in_json and begun.startswith("the"):
+            left &= ~_NEVER_BARRED  # a reason there is a claim and nothing else
         if not in_json and _SENTENCE_BEGINS.search(before) and not _SAID_ALREADY.search(before):
             left |= _OPENS_SENTENCE
         return begun, left

@@ -246,6 +246,26 @@ def test_what_a_face_supports(found_face: Face) -> None:
         assert CLAIMS[claim_id].excess(value) >= 0
 
 
+def test_a_reason_in_json_is_a_claim(
+    reasons: HeldReasons, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    begun = '{"task":"age","label":30,"reasons":["The'
+    onward = {reasons.text([token]) for token in reasons.onward(begun, SMILING)}
+    assert {" lip", " lips", " mouth", " teeth"} <= onward
+    assert not {" signs", " face", " rest"} & onward
+    assert reasons.onward("Age: 30 years. The", SMILING) == []
+    assert reasons.onward(f"{begun} lips are parted, a", SMILING) == []
+
+
+def test_a_list_of_reasons_ends_where_nothing_is_left_to_say(
+    reasons: HeldReasons, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    said = '{"task":"age","label":30,"reasons":["The lips are parted'
+    further = '.","'
+    assert further in barred(reasons, tokenizer, said, frozenset({"lips_parted"}))
+    assert further not in barred(reasons, tokenizer, said, SMILING)
+
+
 @pytest.mark.parametrize(
     ("likely", "left"),
     [
