@@ -142,11 +142,7 @@ def _weigh(
 
 def supported_claims(measurements: Mapping[str, Measurement]) -> frozenset[str]:
     """Ids of the claims that may be said of the face."""
-    return frozenset(
-        claim.id
-        for claim in CLAIMS.values()
-        if verdict(claim, measurements[claim.measurement]) == "supported"
-    )
+    return frozenset(claim.id for claim, _ in holding_claims(measurements, margin=0.0))
 
 
 def holding_claims(

@@ -88,7 +88,7 @@ class HeldReasons:
         self._another = [number for number, text in enumerate(self._spelled) if '",' in text]
         self._most = max(map(len, self._spelled))
         # A few thousand beginnings at most, and each is met again and again.
-        self._opening = lru_cache(maxsize=None)(self._openings)
+        self._first = lru_cache(maxsize=None)(self._first_tokens)
         self._leading = lru_cache(maxsize=None)(self._tokens_into_claims)
         self._further = lru_cache(maxsize=None)(self._going_on)
         # Asked twice for a token, and for all faces that get the same words.
@@ -133,7 +133,7 @@ class HeldReasons:
         begun, open_to = state
         leading, allowed = self._leading(begun, text[-1:].isalnum()), _allowed(held, open_to)
         barred = [token for token, claims in leading.items() if not claims & allowed]
-        if not allowed & _ALL and text.lstrip().startswith("{"):
+        if not allowed & _ALL and _is_json(text):
             barred += self._another
         return barred
 
@@ -178,7 +178,7 @@ class HeldReasons:
         for claim, _ in claims:
             left &= ~_NUMBERED[claim.id]
         before = said[: len(said) + len(gap) - len(begun)] if begun else said
-        in_json = text.lstrip().startswith("{")
+        in_json = _is_json(text)
         if in_json and begun.startswith("the"):
             left &= ~_NEVER_BARRED  # a reason there is a claim and nothing else
         if not in_json and _SENTENCE_BEGINS.search(before) and not _SAID_ALREADY.search(before):
@@ -192,17 +192,17 @@ class HeldReasons:
             begun: the clause that is begun, "" where none is.
             after_word: whether a letter stands before the token.
         """
-        found = dict(self._opening(after_word))
+        found = dict(self._first(after_word))
         starts = [match.start() for match in re.finditer(r"\b\w", begun)]
         # What was begun first counts: "lines" is no new clause within "show no lines".
         for clause in reversed([begun[start:] for start in starts]):
             if clause in _BEGUN:
-                found |= self._going_on(clause)
+                found |= self._further(clause)
                 # A second space is none ("the lip corners are  level").
                 found |= self._going_on(clause, " ") if clause.endswith(" ") else {}
         return found
 
-    def _openings(self, after_word: bool) -> dict[int, int]:
+    def _first_tokens(self, after_word: bool) -> dict[int, int]:
         """Tokens that begin a claim."""
         return self._going_on("", " ") | ({} if after_word else self._going_on(""))
 
@@ -220,11 +220,16 @@ class HeldReasons:
         }
 
 
+def _is_json(text: str) -> bool:
+    """Whether the answer is of the JSON form, however little is written."""
+    return text.lstrip().startswith("{")
+
+
 def _reasons_of(text: str) -> str | None:
     """What is written of the reasons; None where they are not begun, and in a refusal."""
     if _REFUSAL.match(text):
         return None
-    if text.lstrip().startswith("{"):
+    if _is_json(text):
         key = _REASONS.search(text)
         return None if key is None else text[key.end() :]
     return text.partition(".")[2] if has_whole_lead(text) else None
