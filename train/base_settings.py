@@ -56,6 +56,10 @@ class ScratchSettings(Strict):
         most_doubt: the highest chance, as far as stage 1's tokens tell, that a reason is
             contradicted; from a less certain one on, an answer is not learned (see
             train.sure_reasons). At 1 all reasons are.
+        soft_labels: stage 2's verdicts learn probabilities, too, so much of which are the soft
+            labels' and the rest the labels' (see train.soft_labels); at 0 the labels alone.
+        verdict_rows: so many rows are added that teach verdicts alone, as a share of stage 2's
+            samples; needs soft_labels (see train.verdict_rows).
     """
 
     encoder: EncoderSettings = EncoderSettings()
@@ -71,6 +75,8 @@ class ScratchSettings(Strict):
     further_json: Annotated[float, Field(ge=0, le=1)] = 0.0
     expressive_clips: Annotated[float, Field(ge=0, le=1)] = 0.0
     most_doubt: Annotated[float, Field(ge=0, le=1)] = 1.0
+    soft_labels: Annotated[float, Field(ge=0, le=1)] = 0.0
+    verdict_rows: Annotated[float, Field(ge=0, le=2)] = 0.0
 
     @model_validator(mode="after")
     def _fits_together(self) -> ScratchSettings:
@@ -84,6 +90,8 @@ class ScratchSettings(Strict):
                 raise ValueError(f"a run has one seed: give seed, and no scratch.{part}.seed")
         if self.further_json and not self.twins:
             raise ValueError("scratch.further_json needs scratch.twins")
+        if self.verdict_rows and not self.soft_labels:
+            raise ValueError("scratch.verdict_rows needs scratch.soft_labels")
         if self.width % self.heads or self.width // self.heads % 2:
             raise ValueError(
                 f"scratch.width is {self.width}; make it an even multiple of scratch.heads "

@@ -25,38 +25,13 @@ from train.dataset import check_taught, learned_tokens
 from train.face_arrays import ABSENT
 from train.features import FeatureCache
 from train.resting_faces import RestingFaces
+from train.rows import Row
+from train.soft_targets import SoftTargets, Targets
 from train.sure_reasons import Readings, learning_sure_reasons
 from train.twins import Decision, Verdicts
 from train.usable import Usable
 
 CLIP_EVERY = 25
-
-
-@dataclass(frozen=True)
-class Row:
-    """One sample as the model reads it.
-
-    Attributes:
-        face: index into the feature cache.
-        text: token ids and labels.
-        frames: 1 for a photo; more where the face is shown as a clip.
-        naming: the places in the text where the last answer names its task.
-        task: the last answer's.
-        form: the last answer's, "prose" or "json".
-        label: the last answer's.
-        first: whether nothing was asked before.
-        at_rest: so many of the frames show a face at rest instead.
-    """
-
-    face: int
-    text: EncodedText
-    frames: int = 1
-    naming: range = range(0)
-    task: str = ""
-    form: str = "prose"
-    label: Any = None
-    first: bool = True
-    at_rest: int = 0
 
 
 @dataclass(frozen=True)
@@ -201,6 +176,7 @@ class InstructionRows(Dataset[list[dict[str, Any]]]):
         swapped: share of the rows that are shown with another face.
         twins: pairs of further rows.
         resting: who stands beside the face in clips of which some frames are at rest.
+        soft: what verdicts learn besides their labels; None for the labels alone.
 
     Attributes:
         usable: what grouping needs of the rows, a pair counting as its longer one; all of them can
@@ -215,9 +191,10 @@ class InstructionRows(Dataset[list[dict[str, Any]]]):
         swapped: float = 0.0,
         twins: Sequence[Twins] = (),
         resting: RestingFaces | None = None,
+        soft: SoftTargets | None = None,
     ) -> None:
         self.rows, self.cache, self.swapped = rows, cache, swapped
-        self.twins, self.resting = twins, resting
+        self.twins, self.resting, self.soft = twins, resting, soft
         # Where none is coded, the answer's units were measured, and all of them were.
         self.uncoded = (units == ABSENT) & (units != ABSENT).any(axis=1, keepdims=True)
         longer = [*rows, *(max(t.first, t.second, key=_length) for t in twins)]
@@ -247,6 +224,8 @@ class InstructionRows(Dataset[list[dict[str, Any]]]):
                 row,
                 face=int(torch.randint(len(self.cache), ())),
                 text=learning_only(row.text, row.naming),
+                # Without a task it has no verdict.
+                task="",
             )
         return [self._shown(row)]
 
@@ -262,6 +241,7 @@ class InstructionRows(Dataset[list[dict[str, Any]]]):
         return {
             "text": row.text,
             "form": row.form,
+            "targets": self.soft.of_row(row) if self.soft else (),
             "uncoded": torch.from_numpy(self.uncoded[row.face]),
             "image_features": torch.from_numpy(features),
             "landmarks": torch.from_numpy(self.cache.landmarks[variants, faces]),
@@ -284,7 +264,8 @@ def learning_only(text: EncodedText, places: range) -> EncodedText:
 class CachedCollator:
     """Rows to the model's tensors, padded on the right, frames in order of their rows.
 
-    Beside the tensors "twins": pairs of train.twins.Verdicts.
+    Beside the tensors "twins": pairs of train.twins.Verdicts; and "targets": train.soft_targets'
+    Targets of the rows that have some.
     """
 
     processor: FaceLlavaProcessor
@@ -306,4 +287,9 @@ class CachedCollator:
             "landmarks": torch.cat([row["landmarks"] for row in rows]),
             "uncoded": torch.stack([row["uncoded"] for row in rows]),
         }
-        return {**tensors, "twins": twins}
+        targets = [
+            Targets(number, row["form"], row["targets"])
+            for number, row in enumerate(rows)
+            if row["targets"]
+        ]
+        return {**tensors, "twins": twins, "targets": targets}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,12 +30,17 @@ class PlainLoss(nn.Module):
         return errors if rows is None else (errors.view(len(labels), -1) * rows[:, None]).sum()
 
 
-def learned_places(labels: Tensor) -> Tensor:
+def learned_places(labels: Tensor, decided: Sequence[int] = ()) -> Tensor:
     """Where logits are needed: tokens that some row learns, and those before them.
 
     Only there, since images and questions teach nothing themselves. What is left of labels (B, L)
     at these places has the same pairs of a token and a learned token behind it.
+
+    Args:
+        labels: of a batch.
+        decided: places of further tokens that are learned otherwise, by twins or soft labels.
     """
     learned = (labels[:, 1:] != IGNORED_LABEL).any(dim=0)
     needed = functional.pad(learned, (1, 0)) | functional.pad(learned, (0, 1))
+    needed[[place - 1 for place in decided]] = True
     return needed.nonzero()[:, 0]

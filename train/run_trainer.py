@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +22,10 @@ from train.packing import PackingPlan
 from train.plain_loss import PlainLoss, learned_places
 from train.run_config import RunConfig, Stage
 from train.shape_head import ShapeHead
+from train.soft_targets import Targets, apart_from_targets
 from train.stage_trainer import StageTrainer, stage_arguments
 from train.tokenizer import verdict_words
-from train.twins import Choices, disagreement
+from train.twins import Choices, Verdicts, disagreement
 from train.verdict_loss import VerdictLoss
 
 # The mean weight of clips so far, without which a resumed run would differ.
@@ -54,6 +55,15 @@ def answer_loss(tokenizer: PreTrainedTokenizerBase, wanted: str) -> VerdictLoss 
     return VerdictLoss(tokenizer) if single and wanted != "plain" else PlainLoss()
 
 
+def decided_places(
+    twins: Sequence[tuple[Verdicts, Verdicts]], targets: Sequence[Targets]
+) -> list[int]:
+    """Where a batch's twins and soft labels decide."""
+    places = {d.place for pair in twins for verdicts in pair for d in verdicts.decisions}
+    places |= {target.decision.place for row in targets for target in row.targets}
+    return sorted(places)
+
+
 class RunTrainer(StageTrainer):
     """One stage of a run.
 
@@ -63,7 +73,7 @@ class RunTrainer(StageTrainer):
         weigher: of clips, by what the model says of their labels; None weighs all alike.
         shape: reads the landmarks from the visual tokens, which must go on to hold them; it does
             not learn. Of photos and clips that are kept as features.
-        choices: what twins decide; None where there are none.
+        choices: what twins and soft labels decide; None where there are none.
         **settings: as Trainer takes them.
     """
 
@@ -106,8 +116,9 @@ class RunTrainer(StageTrainer):
                 tower.eval()
         rest = dict(inputs)
         labels, uncoded, twins = rest.pop("labels"), rest.pop("uncoded"), rest.pop("twins", [])
+        targets = rest.pop("targets", [])
         clips = {name: rest.pop(name) for name in list(rest) if name.startswith("clip_")}
-        keep = learned_places(labels)
+        keep = learned_places(labels, decided_places(twins, targets))
         outputs = model(**rest, use_cache=False, logits_to_keep=keep)
         uncoded = uncoded[:, keep] if uncoded.ndim == 3 else uncoded
         rows = None
@@ -118,6 +129,9 @@ class RunTrainer(StageTrainer):
         loss = total / num_items_in_batch * self.accelerator.num_processes
         if self.choices is not None and twins and model.training:
             apart = TWIN_WEIGHT * disagreement(outputs.logits, keep, twins, self.choices)
+            loss = loss + apart / self.args.gradient_accumulation_steps
+        if self.choices is not None and targets and model.training:
+            apart = apart_from_targets(outputs.logits, keep, targets, self.choices)
             loss = loss + apart / self.args.gradient_accumulation_steps
         if self.shape is not None and model.training:
             tokens = self.base.face_encoder(rest["image_features"], rest["landmarks"]).tokens
@@ -183,11 +197,11 @@ def new_trainer(
         base._keys_to_ignore_on_save = ["language_model.lm_head.weight"]
     best = config.early_stopping is not None
     tokenizer = collate.processor.tokenizer
-    paired = isinstance(train, InstructionRows) and bool(train.twins)
+    decides = isinstance(train, InstructionRows) and (bool(train.twins) or bool(train.soft))
     trainer = RunTrainer(
         base=base,
         loss=answer_loss(tokenizer, config.loss),
-        choices=Choices(tokenizer) if paired else None,
+        choices=Choices(tokenizer) if decides else None,
         measure=measure,
         weigher=ClipWeigher() if config.clip_noise_weights else None,
         shape=shape,

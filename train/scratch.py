@@ -7,7 +7,8 @@
     OUT/teacher_run                     a larger encoder, where the settings ask for a teacher
     OUT/encoder_run                     supervised pre-training of the convolutional encoder
     OUT/train_features, aside_features  its tokens of every face
-    OUT/regions                         stage 1: projector, FRLP and FRGCA under the same heads
+    OUT/regions                         stage 1: projector, FRLP and FRGCA under the same heads;
+                                        what its tokens tell of the faces, where settings ask
     OUT/instruct                        stage 2: the language model over the stored features
     OUT/model                           float16, one temperature a task fitted on the faces aside
 
@@ -17,7 +18,7 @@ A step whose result is there is not done again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,18 +61,22 @@ from train.run_config import RunConfig
 from train.run_report import HISTORY_FILE, REPORT_FILE, StageReport, write_report
 from train.run_trainer import new_trainer
 from train.shape_head import ShapeHead
+from train.soft_labels import SoftLabels, soft_labels_of
+from train.soft_targets import SoftTargets
 from train.stage_trainer import last_whole_checkpoint
 from train.sure_reasons import Readings
 from train.tokenizer import train_tokenizer
 from train.trainable import ShowTable, make_trainable, trainable_table
 from train.twin_rows import clip_twins, further_json_twins, json_twins
 from train.twins import Choices
+from train.verdict_rows import verdict_rows
 
 logger = logging.getLogger(__name__)
 
 IMAGE_SIZE = 96
 SHAPE_FILE = "shape_head.safetensors"
 READINGS_FILE = "readings.safetensors"
+SOFT_LABELS_FILE = "soft_labels.safetensors"
 LEARNED = "face_encoder.safetensors"
 Parts = tuple[FaceLlavaForConditionalGeneration, FaceLlavaProcessor]
 
@@ -302,7 +307,7 @@ def _teach_answers(
     folder = config.out / "instruct"
     table = trainable_table(make_trainable(model, config, "instruct"))
     show("instruct", table)
-    rows = _rows(config, scratch, processor, train, features)
+    rows = _rows(config, scratch, parts, train, features)
     trainer = new_trainer(
         model,
         model,
@@ -324,11 +329,12 @@ def _teach_answers(
 def _rows(
     config: RunConfig,
     scratch: ScratchSettings,
-    processor: FaceLlavaProcessor,
+    parts: Parts,
     train: _Faces,
     features: FeatureCache,
 ) -> InstructionRows:
     """Stage 2's samples, and what is made of them besides."""
+    model, processor = parts
     index = {face_id: number for number, face_id in enumerate(train.ids)}
     samples = list(read_samples(config.corpus, "train"))
     readings = None
@@ -338,16 +344,17 @@ def _rows(
         with undamaged(folder / READINGS_FILE, remedy):
             readings = Readings.load(folder / READINGS_FILE)
     rows = encode_rows(samples, index, processor, readings=readings, doubt=scratch.most_doubt)
-    count, resting = len(rows), None
+    count, resting, soft = len(rows), None, None
     twins: list[Twins] = []
-    if scratch.twins or scratch.expressive_clips:
-        choices = Choices(processor.tokenizer)
-    if scratch.expressive_clips:
+    decides = scratch.twins or scratch.expressive_clips or scratch.soft_labels
+    choices = Choices(processor.tokenizer) if decides else None
+    if choices and (scratch.expressive_clips or scratch.soft_labels):
         people = [record.subject or record.face_id for record in train.records()]
         resting = RestingFaces(train.arrays, people)
+    if choices and resting and scratch.expressive_clips:
         clips = round(scratch.expressive_clips * count)
         twins += clip_twins(rows, resting, processor, choices, clips, config.seed)
-    if scratch.twins:
+    if choices and scratch.twins:
         more = round(scratch.further_json * count)
         twins += further_json_twins(rows, processor, choices, more, config.seed)
         rows, pairs = json_twins(rows, choices)
@@ -355,4 +362,27 @@ def _rows(
     rows += rare_fakes(rows, train.arrays.source)
     switches = round(scratch.switches * count)
     rows += switching_rows(samples, index, processor, switches, config.seed)
-    return InstructionRows(rows, features, train.arrays.units, scratch.swapped, twins, resting)
+    if choices and resting and scratch.soft_labels:
+        said = _soft_labels(config, model, train, features, people)
+        said = said.with_labels(train.arrays, scratch.soft_labels)
+        soft = SoftTargets(said, train.arrays, choices)
+        more = round(scratch.verdict_rows * count)
+        rows += verdict_rows(said, train.arrays, resting, processor, more, config.seed)
+    return InstructionRows(
+        rows, features, train.arrays.units, scratch.swapped, twins, resting, soft
+    )
+
+
+def _soft_labels(
+    config: RunConfig,
+    model: FaceLlavaForConditionalGeneration,
+    train: _Faces,
+    features: FeatureCache,
+    people: Sequence[str],
+) -> SoftLabels:
+    """What stage 1's tokens say of the faces."""
+    path = config.out / "regions" / SOFT_LABELS_FILE
+    if not path.exists():
+        soft_labels_of(model.face_encoder, features, train.arrays, people, config.seed).save(path)
+    with undamaged(path, "remove it, and the same command makes it again."):
+        return SoftLabels.load(path)

@@ -18,13 +18,14 @@ from transformers import PreTrainedTokenizerBase
 from facellava.config import IMAGE_TOKEN, VIDEO_TOKEN
 from facellava.conversation import face_conversation
 from facellava.processor import IGNORED_LABEL, EncodedText, FaceLlavaProcessor
-from facellava.tasks import TASKS, ask_for_json
-from train.instruct import Row, Twins, learning_only, naming_places
+from facellava.tasks import TASKS, Label, ask_for_json
+from train.instruct import Twins, learning_only, naming_places
 from train.resting_faces import RestingFaces
+from train.rows import Row
 from train.twins import Choices
 
-# Frames of a clip of which one shows something: four, as a short clip is sampled, and fewer.
-FRAMES = (2, 3, 4, 4)
+# Frames of a clip of which one shows something: four, as a clip is sampled, or some other number.
+FRAMES = (2, 3, 4, 4, 5, 5, 7, 9)
 SHOWN = ("expression", "action_units")
 IN_JSON = ("expression", "age", "attributes", "deepfake")
 
@@ -89,12 +90,7 @@ def further_json_twins(
     ]
     pairs = []
     for prose in draw.sample(asked, min(count, len(asked))):
-        task = TASKS[prose.task]
-        answer = task.write_json(prose.label, ())
-        messages = face_conversation("image", ask_for_json(task.question(draw), draw), (), answer)
-        text = processor.encode_text(messages, [1], training=True)
-        naming = naming_places(answer, text, processor.tokenizer)
-        row = replace(prose, text=learning_only(text, naming), naming=naming, form="json")
+        row = naming_row(prose.face, prose.task, prose.label, "json", processor, draw)
         if (pair := twins_of(prose, row, choices)) is not None:
             pairs.append(pair)
     return pairs
@@ -131,7 +127,10 @@ def clip_twins(
     pairs: list[Twins] = []
     for number in range(count):
         if number % 3 == 2 and asked:
-            photo = _asked_for_expression(draw.choice(asked).face, processor, draw)
+            words = TASKS["expression"].labels[0]
+            photo = naming_row(
+                draw.choice(asked).face, "expression", words, "prose", processor, draw
+            )
         else:
             photo = draw.choice(known[tasks[number % len(tasks)]])
         clip = as_clip(photo, processor.clip_length(draw.choice(FRAMES)), processor)
@@ -140,14 +139,27 @@ def clip_twins(
     return pairs
 
 
-def _asked_for_expression(face: int, processor: FaceLlavaProcessor, draw: random.Random) -> Row:
-    """A row that teaches no more than the task's name."""
-    task = TASKS["expression"]
-    answer = task.lead(task.labels[0])
-    messages = face_conversation("image", task.question(draw), (), answer)
+def naming_row(
+    face: int,
+    task: str,
+    label: Label,
+    form: str,
+    processor: FaceLlavaProcessor,
+    draw: random.Random,
+) -> Row:
+    """A question and an answer without reasons, of which the task's name alone is learned.
+
+    What else its verdict teaches is for twins and soft labels to say.
+    """
+    asked = TASKS[task]
+    question = asked.question(draw)
+    answer = asked.lead(label)
+    if form == "json":
+        question, answer = ask_for_json(question, draw), asked.write_json(label, ())
+    messages = face_conversation("image", question, (), answer)
     text = processor.encode_text(messages, [1], training=True)
     naming = naming_places(answer, text, processor.tokenizer)
-    return Row(face, learning_only(text, naming), naming=naming, task=task.name)
+    return Row(face, learning_only(text, naming), 1, naming, task, form, label)
 
 
 def as_clip(row: Row, frames: int, processor: FaceLlavaProcessor) -> Row:

@@ -53,6 +53,12 @@ class Choices(nn.Module):
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         super().__init__()
         self.tokenizer = tokenizer
+        # Those that are one token in both forms; of rare ones a tokenizer knows little.
+        self.expressions = [
+            word
+            for word in _words("expression")
+            if len(self._ids(word)) == len(self._ids(f" {word}")) == 1
+        ]
         units = [[f" {unit}"] for unit in UNITS]
         prose: dict[Kind, list[list[str]]] = {
             "age": [[f" {year}"] for year in _words("age")],
@@ -61,7 +67,7 @@ class Choices(nn.Module):
             "any_unit": [[" none"], [word for group in units for word in group]],
             "unit": units,
             "further_unit": [["."], [","]],
-            "expression": [[f" {word}"] for word in self._expressions()],
+            "expression": [[f" {word}"] for word in self.expressions],
         }
         json: dict[Kind, list[list[str]]] = {
             "age": [[year] for year in _words("age")],
@@ -70,7 +76,7 @@ class Choices(nn.Module):
             "any_unit": [[JSON_NONE], [JSON_SOME]],
             "unit": [[unit] for unit in UNITS],
             "further_unit": [[JSON_LAST], [JSON_FURTHER]],
-            "expression": [[word] for word in self._expressions()],
+            "expression": [[word] for word in self.expressions],
         }
         self.members: dict[tuple[Kind, str], frozenset[int]] = {}
         for form, kinds in (("prose", prose), ("json", json)):
@@ -78,14 +84,6 @@ class Choices(nn.Module):
                 table = self._table(groups)
                 self.register_buffer(f"{form}_{kind}", table, persistent=False)
                 self.members[kind, form] = frozenset(table.flatten().tolist()) - {-1}
-
-    def _expressions(self) -> list[str]:
-        """Those that are one token in both forms; of rare ones a tokenizer knows little."""
-        return [
-            word
-            for word in _words("expression")
-            if len(self._ids(word)) == len(self._ids(f" {word}")) == 1
-        ]
 
     def _ids(self, word: str) -> list[int]:
         return list(self.tokenizer.encode(word, add_special_tokens=False))
@@ -95,8 +93,9 @@ class Choices(nn.Module):
         split = [word for group in groups for word in group if len(self._ids(word)) != 1]
         if split:
             raise BadSettings(
-                f"The tokenizer has no single token for {split[0]!r}, which twins need: set "
-                "scratch.twins and scratch.expressive_clips to false and 0, or train in a new out."
+                f"The tokenizer has no single token for {split[0]!r}, which twins and soft "
+                "labels need: set scratch.twins to false, scratch.expressive_clips and "
+                "scratch.soft_labels to 0, or train in a new out."
             )
         most = max(map(len, groups))
         ids = [[self._ids(word)[0] for word in group] for group in groups]
@@ -194,14 +193,14 @@ def disagreement(
             torch.tensor(column, device=logits.device) for column in zip(*rows, strict=True)
         )
         here, there = (torch.searchsorted(keep, places) for places in (place, twin_place))
-        wanted = _chances(logits[row, here], choices.of(kind, form)).detach()
-        given = _chances(logits[twin, there], choices.of(kind, twin_form))
+        wanted = chances(logits[row, here], choices.of(kind, form)).detach()
+        given = chances(logits[twin, there], choices.of(kind, twin_form))
         apart = functional.kl_div(given, wanted, reduction="none", log_target=True).sum(dim=1)
         total = total + (apart * shares).sum()
     return total
 
 
-def _chances(logits: Tensor, groups: Tensor) -> Tensor:
+def chances(logits: Tensor, groups: Tensor) -> Tensor:
     """Logits (N, V) to log probabilities (N, G) of the groups (G, M) among each other."""
     members = logits.float()[:, groups.clamp(min=0)].masked_fill(groups < 0, -torch.inf)
     return members.logsumexp(dim=2).log_softmax(dim=1)

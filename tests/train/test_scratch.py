@@ -135,6 +135,7 @@ def test_damage_to_what_was_made_before_is_told_in_a_sentence(
         ("regions/shape_head.safetensors", f"remove '{out}/regions/face_encoder.safetensors', "),
         ("regions/face_encoder.safetensors", f"remove '{out}/regions/face_encoder.safetensors', "),
         ("regions/readings.safetensors", f"remove '{out}/regions/face_encoder.safetensors', "),
+        ("regions/soft_labels.safetensors", "remove it, and the same command makes it again"),
         ("regions/history.json", f"remove '{out}/regions/face_encoder.safetensors', "),
     ):
         whole = (out / name).read_bytes()

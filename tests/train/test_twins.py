@@ -83,7 +83,9 @@ def test_every_json_mark_is_one_token(mini_tokenizer: PreTrainedTokenizerFast) -
 def test_a_tokenizer_that_splits_a_verdict_is_refused() -> None:
     letters = {letter: n for n, letter in enumerate("abcdefghijklmnopqrstuvwxyz")}
     spelled = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(letters, [])))
-    with pytest.raises(BadSettings, match="no single token for ' 0', which twins need: set"):
+    with pytest.raises(
+        BadSettings, match="no single token for ' 0', which twins and soft labels need: set"
+    ):
         Choices(spelled)
 
 
