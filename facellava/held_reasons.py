@@ -35,6 +35,8 @@ _OPENING_WORDS: Final = ("a", "no", "face", "hardly", "nothing")
 _OPENINGS: Final = ("the face", "the facial", "the picture")
 # Where such a sentence begins; "of the face I can say" is one, too.
 _SENTENCE_BEGINS: Final = re.compile(r"(?:^|\.|\bof)\s*$")
+# Behind these "the" begins a claim and nothing else, as it does in JSON everywhere.
+_LEADS_TO_CLAIM: Final = re.compile(r"(?:\b(?:that|because|and)|[:,])\s*$")
 # A refusal says what can be asked instead, and nothing of the face.
 _REFUSAL: Final = re.compile(
     rf'\s*(?:{UNANSWERABLE.title}:|\{{\s*"task"\s*:\s*"{UNANSWERABLE.name}")'
@@ -179,8 +181,8 @@ class HeldReasons:
             left &= ~_NUMBERED[claim.id]
         before = said[: len(said) + len(gap) - len(begun)] if begun else said
         in_json = _is_json(text)
-        if in_json and begun.startswith("the"):
-            left &= ~_NEVER_BARRED  # a reason there is a claim and nothing else
+        if begun.startswith("the") and (in_json or _LEADS_TO_CLAIM.search(before)):
+            left &= ~_NEVER_BARRED
         if not in_json and _SENTENCE_BEGINS.search(before) and not _SAID_ALREADY.search(before):
             left |= _OPENS_SENTENCE
         return begun, left

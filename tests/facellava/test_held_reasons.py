@@ -257,6 +257,17 @@ def test_a_reason_in_json_is_a_claim(
     assert reasons.onward(f"{begun} lips are parted, a", SMILING) == []
 
 
+@pytest.mark.parametrize("leading", ["The main sign is that", "I say so because", "The lips, and"])
+def test_what_leads_to_a_claim_leads_to_no_other_words(
+    reasons: HeldReasons, tokenizer: PreTrainedTokenizerBase, leading: str
+) -> None:
+    begun = f"Expression: happiness. {leading} the"
+    onward = {reasons.text([token]) for token in reasons.onward(begun, SMILING)}
+    assert {" lip", " lips", " mouth"} <= onward
+    assert not {" wide", " face", " rest", " eyes"} & onward
+    assert reasons.onward("Expression: happiness. For the", SMILING) == []
+
+
 def test_a_list_of_reasons_ends_where_nothing_is_left_to_say(
     reasons: HeldReasons, tokenizer: PreTrainedTokenizerBase
 ) -> None:
