@@ -6,8 +6,9 @@
 Rendered people whose face goes from rest to the apex of an expression and back: onset, apex,
 offset. The clip is asked for its expression, and so is the apex as a photo: how often are the two
 the same? The clip is shown by the frames that `ask_clip` would show of it, and once more by frames
-that are evenly spread. Then each frame is read as a photo, as the server's timeline does: how well does the
-probability of the apex's expression follow how far the face has gone (Pearson's r, one a clip)?
+that are evenly spread. Then each frame is read as a photo, as the server's timeline does: how well
+does the probability of the apex's expression follow how far the face has gone (Pearson's r, one a
+clip)?
 Clips whose apex is answered "neutral" have no r (nothing is seen to rise there); those that are not
 answered as an expression count as different.
 One JSON line; intervals are of people drawn anew.

@@ -111,9 +111,7 @@ class Analysis:
             },
         }
 
-    async def _look(
-        self, image: str | None, video: str | None, frames: int | None = None
-    ) -> Seen:
+    async def _look(self, image: str | None, video: str | None, frames: int | None = None) -> Seen:
         try:
             if image is not None:
                 return await self._desk.look(image, "image", "image")

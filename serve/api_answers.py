@@ -113,7 +113,9 @@ class FaceFacts(_Reply):
     measurements: dict[str, MeasuredValue] | None = None
     seconds: list[float] | None = Field(default=None, description="Clips: when each frame is.")
     frames: list[FrameFace] | None = Field(default=None, description="Clips: each frame's face.")
-    dropped: list[Dropped] | None = Field(default=None, description="Clips: frames without this face.")
+    dropped: list[Dropped] | None = Field(
+        default=None, description="Clips: frames without this face."
+    )
     region_attention: RegionAttentionMap | None = None
 
 

@@ -124,7 +124,7 @@ class Person:
     @classmethod
     def of_clip(cls, found: FoundFace, picture: FacePicture) -> Person:
         """A person, asked about by a few frames and shown by one of them."""
-        searched = Track(picture.faces, picture.seconds or (), found.index)
+        searched = Track(picture.faces, picture.seconds or (), picture.faces[0].index)
         asked = shown_of(searched, ASKED_FRAMES)
         crop = data_url(to_png(asked.frames, asked.seconds), clip=True)
         strongest = apex(asked.frames)

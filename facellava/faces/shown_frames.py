@@ -6,6 +6,8 @@ than are shown, and the one that differs most from the evenly spread ones is sho
 It is not :func:`facellava.faces.clips.apex`, which is the frame far from the person's usual face:
 in a clip that is mostly expression that is the face at rest. Nor are the points of the crop
 compared, but those seen from the front, so that a turning head is not taken for an expression.
+Protocols of evaluation and training data do not come here: they keep the frames of their papers,
+which are evenly spread (`data_builders.media`).
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from facellava.faces.pose import estimate_pose
 LOOKED_AT: Final = 3
 # Finding a face takes a fifth of a second, and between many frames little is missed.
 MOST_LOOKED_AT: Final = 36
+# The jaw line before them is found least exactly.
+_INNER: Final = slice(17, None)
 
 
 def looked_at(shown: int) -> int:
@@ -56,7 +60,7 @@ def _shown(frames: Sequence[Face], seconds: Sequence[float], count: int) -> list
     if count == 1:
         return [apex(frames)]
     spread = [seconds.index(second) for second in evenly(seconds, count)]
-    points = np.stack([estimate_pose(face.landmarks).frontal for face in frames])
+    points = np.stack([estimate_pose(face.landmarks).frontal[_INNER] for face in frames])
     # (N, N) mean distance of two frames' points, in eye distances.
     apart = np.linalg.norm(points[:, None] - points[None], axis=-1).mean(axis=-1)
     weak = np.array([face.weak for face in frames])
