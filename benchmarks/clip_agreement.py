@@ -5,8 +5,10 @@
 
 Rendered people whose face goes from rest to the apex of an expression and back: onset, apex,
 offset. The clip is asked for its expression, and so is the apex as a photo: how often are the two
-the same? Then each frame is read as a photo, as the server's timeline does: how well does the
-probability of the apex's expression follow how far the face has gone (Pearson's r, one a clip)?
+the same? The clip is shown by the frames that `ask_clip` would show of it, and once more by frames
+that are evenly spread. Then each frame is read as a photo, as the server's timeline does: how well
+does the probability of the apex's expression follow how far the face has gone (Pearson's r, one a
+clip)?
 Clips whose apex is answered "neutral" have no r (nothing is seen to rise there); those that are not
 answered as an expression count as different.
 One JSON line; intervals are of people drawn anew.
@@ -28,6 +30,8 @@ from benchmarks.clip_tokens import interval
 from benchmarks.expression_ramps import LEVELS, Ramps
 from facellava.conversation import FaceItem, face_conversation
 from facellava.faces import Face, canonical_face
+from facellava.faces.clips import Track, evenly
+from facellava.faces.shown_frames import looked_at, shown_of
 from facellava.predictor import CLIP_FRAMES, FaceLlava
 from facellava.tasks import TASKS, Verdict
 from facellava.tasks.expression import BASIC
@@ -54,6 +58,15 @@ def clip_of(ramps: Ramps, ramp: int, levels: NDArray[np.int64]) -> list[Face]:
     ]
 
 
+def shown_and_evenly(moments: Sequence[Face], count: int) -> tuple[list[Face], list[Face]]:
+    """The frames that the product shows of a clip with these frames, and evenly spread ones."""
+    seconds = [float(place) for place in range(len(moments))]
+    looked = evenly(seconds, looked_at(count))
+    track = Track(tuple(moments[int(second)] for second in looked), tuple(looked), 0)
+    even = [moments[int(second)] for second in evenly(seconds, count)]
+    return list(shown_of(track, count).frames), even
+
+
 def correlation(table: Sequence[dict[str, float]], label: str, levels: NDArray[np.int64]) -> float:
     """Pearson's r of a label's probability over the frames with the level; 0 where it is flat."""
     probabilities = np.array([each[label] for each in table])
@@ -75,16 +88,16 @@ def main(
         chosen = np.sort(np.random.default_rng(0).permutation(chosen)[:limit])
     levels = course(MOMENTS)
     frames = asked.processor.clip_frames or CLIP_FRAMES
-    spread = np.linspace(0, MOMENTS - 1, frames).round().astype(int)
     apex = int(levels.argmax())
     question = TASK.canonical_question
-    answered, same, right, followed, people = [], [], [], [], []
+    answered, same, same_evenly, right, followed, people = [], [], [], [], [], []
     for ramp in tqdm(chosen, unit="clip", disable=None):
         moments = clip_of(ramps, ramp, levels)
-        shown: list[FaceItem] = [[moments[place] for place in spread], moments[apex]]
-        of_clip, of_apex = asked.ask_many(shown, [question] * 2, label_only=True)
+        shown: list[FaceItem] = [*shown_and_evenly(moments, frames), moments[apex]]
+        of_clip, of_even, of_apex = asked.ask_many(shown, [question] * 3, label_only=True)
         answered.append(of_clip.task == of_apex.task == TASK.name)
         same.append(answered[-1] and of_clip.label == of_apex.label)
+        same_evenly.append(of_even.task == TASK.name and of_even.label == of_apex.label)
         right.append(answered[-1] and of_clip.label == BASIC[ramps.labels[ramp]])
         if not answered[-1] or of_apex.label == "neutral":
             continue
@@ -103,6 +116,8 @@ def main(
         "answered": round(100 * float(np.mean(answered)), 1),
         "same_as_apex": round(100 * float(np.mean(same)), 1),
         "same_interval": interval(np.array(same, float), every),
+        "same_as_apex_evenly": round(100 * float(np.mean(same_evenly)), 1),
+        "same_evenly_interval": interval(np.array(same_evenly, float), every),
         "clip_right": round(100 * float(np.mean(right)), 1),
         "seen_to_rise": len(followed),
         "correlation": round(float(np.mean(followed)), 3) if followed else None,

@@ -33,6 +33,7 @@ from facellava.faces import Face, find_faces, measure, read_photo
 from facellava.faces.clips import Track, read_clip, track_faces
 from facellava.faces.measurements import Measurement
 from facellava.faces.photo import PhotoSource
+from facellava.faces.shown_frames import looked_at, shown_of
 from facellava.held_reasons import HeldReasons, OnlyHeldReasons
 from facellava.label_scorer import LabelScorer
 from facellava.model import FaceLlavaForConditionalGeneration
@@ -135,9 +136,10 @@ class FaceLlava:
         task: str | None = None,
         face: FaceChoice = "largest",
     ) -> list[Answer]:
-        """Ask about the persons of a clip, from frames spread over it.
+        """Ask about the persons of a clip, from frames spread over it and the one that tells most.
 
-        As many as the model's encoder for clips wants; without one, CLIP_FRAMES.
+        As many as the model's encoder for clips wants; without one, CLIP_FRAMES. More of them are
+        looked at (`facellava.faces.shown_frames`).
 
         Args:
             clip: path or bytes of an MP4, WebM, AVI ... file.
@@ -153,8 +155,9 @@ class FaceLlava:
         """
         wording = canonical_question(question, task)
         frames = self.processor.clip_frames or CLIP_FRAMES
-        tracks = choose(track_faces(read_clip(clip, frames)), face)
-        return self.ask_many([track.frames for track in tracks], [wording] * len(tracks))
+        tracks = choose(track_faces(read_clip(clip, looked_at(frames))), face)
+        shown = [shown_of(track, frames).frames for track in tracks]
+        return self.ask_many(shown, [wording] * len(tracks))
 
     def ask_many(
         self,

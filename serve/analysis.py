@@ -71,7 +71,7 @@ class Analysis:
         if request.region_attention:
             desk.check_attention()
         face = "largest" if request.face is None else request.face
-        looks = [self._look(request.image, request.video, desk.clip_frames)]
+        looks = [self._look(request.image, request.video)]
         if request.timeline:
             looks.append(self._look(request.image, request.video, TIMELINE_FRAMES))
         seen, *longer = await asyncio.gather(*looks)
@@ -111,7 +111,7 @@ class Analysis:
             },
         }
 
-    async def _look(self, image: str | None, video: str | None, frames: int) -> Seen:
+    async def _look(self, image: str | None, video: str | None, frames: int | None = None) -> Seen:
         try:
             if image is not None:
                 return await self._desk.look(image, "image", "image")

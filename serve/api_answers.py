@@ -113,7 +113,9 @@ class FaceFacts(_Reply):
     measurements: dict[str, MeasuredValue] | None = None
     seconds: list[float] | None = Field(default=None, description="Clips: when each frame is.")
     frames: list[FrameFace] | None = Field(default=None, description="Clips: each frame's face.")
-    dropped: list[Dropped] | None = Field(default=None, description="Clips: frames left out.")
+    dropped: list[Dropped] | None = Field(
+        default=None, description="Clips: frames without this face."
+    )
     region_attention: RegionAttentionMap | None = None
 
 
@@ -126,7 +128,7 @@ class ImageFacts(_Reply):
 
 
 class VideoFacts(_Reply):
-    """The clip, and when its frames were taken; complete is false where its end is damaged."""
+    """The clip, and when the frames looked at are; complete is false where its end is damaged."""
 
     kind: Literal["video"] = "video"
     duration: float

@@ -23,6 +23,7 @@ from facellava.face_encoder import FaceEncoder
 from facellava.faces import measure
 from facellava.faces.face_png import data_url
 from facellava.faces.measurements import Measurement
+from facellava.faces.shown_frames import looked_at
 from facellava.held_reasons import HELD_KEY
 from facellava.predictor import CLIP_FRAMES, choose
 from facellava.processor import FaceLlavaProcessor
@@ -91,13 +92,14 @@ class Desk:
         self._config = face_encoder.config
         self._encoding = asyncio.Semaphore(1)
 
-    @property
-    def clip_frames(self) -> int:
-        """Frames that are taken of a clip that is asked about."""
-        return self._processor.clip_frames or CLIP_FRAMES
-
     async def look(self, url: str, kind: Kind, param: str, frames: int | None = None) -> Seen:
-        """What a medium shows; of a clip, `clip_frames` frames or as many as are wanted.
+        """What a medium shows; of a clip, in the frames that the library would ask about.
+
+        Args:
+            url: of the medium.
+            kind: what it is.
+            param: where it stands in the request.
+            frames: of a clip, so many evenly spaced ones instead, and all of them.
 
         Raises:
             ApiError: the URL is not opened.
@@ -106,7 +108,10 @@ class Desk:
         data = await self.intake.read(url, kind, param)
         if kind == "image":
             return await self.pool.photo(data)
-        return await self.pool.clip(data, frames or self.clip_frames)
+        if frames is not None:
+            return await self.pool.clip(data, frames, frames)
+        shown = self._processor.clip_frames or CLIP_FRAMES
+        return await self.pool.clip(data, looked_at(shown), shown)
 
     def chosen(self, seen: Seen, face: FaceChoice) -> list[Sighting]:
         """The faces that were asked for.

@@ -22,8 +22,9 @@ from serve.chat_replies import Analysis, Found, JsonObject, Reply, Timeline
 CONNECT_SECONDS: Final = 5.0
 READ_SECONDS: Final = 180.0  # between two pieces of a reply; a full queue may take minutes
 SEARCHED_FRAMES: Final = 20
-"""Frames of a clip that are searched: an odd multiple of those that are asked about, so that these
-are among them, and no more than a timeline may have."""
+"""Frames of a clip that are searched, for its timeline: an odd multiple of those that are asked
+about, so that evenly spread ones are among them, and no more than a timeline may have. The library
+looks at fewer, so that it may show another frame beside these."""
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 UNREADABLE: Final = ("bad_media", "media_too_large", "unsupported_media")
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from facellava.errors import NoFaceFound
 from facellava.faces import Face
-from facellava.faces.clips import apex
+from facellava.faces.clips import Track, apex
 from facellava.faces.face_png import FacePicture, data_url, to_png
 from facellava.faces.overlay import draw_overlay
+from facellava.faces.shown_frames import shown_of
 from serve.chat_api import Kind, Told
 from serve.chat_replies import AnswerReply, Found, FoundFace, Timeline
 from serve.panels import as_markdown, close_up, enlarged_crop, weak_reasons
@@ -123,14 +124,12 @@ class Person:
     @classmethod
     def of_clip(cls, found: FoundFace, picture: FacePicture) -> Person:
         """A person, asked about by a few frames and shown by one of them."""
-        seconds = picture.seconds or ()
-        count = min(ASKED_FRAMES, len(seconds))
-        asked = [int((step + 0.5) * len(seconds) / count) for step in range(count)]
-        faces = [picture.faces[frame] for frame in asked]
-        crop = data_url(to_png(faces, [seconds[frame] for frame in asked]), clip=True)
-        strongest = apex(faces)
-        face = faces[strongest]
-        return cls(crop, found.crop, face, seconds[asked[strongest]], enlarged_crop(face))
+        searched = Track(picture.faces, picture.seconds or (), picture.faces[0].index)
+        asked = shown_of(searched, ASKED_FRAMES)
+        crop = data_url(to_png(asked.frames, asked.seconds), clip=True)
+        strongest = apex(asked.frames)
+        face = asked.frames[strongest]
+        return cls(crop, found.crop, face, asked.seconds[strongest], enlarged_crop(face))
 
     @property
     def running(self) -> Exchange | None:

@@ -36,8 +36,8 @@ TASKS_PER_WORKER: Final = 500
 
 logger = logging.getLogger(__name__)
 
-Key = tuple[str, str, int]
-"""Hash of the bytes, kind of medium, frames of a clip."""
+Key = tuple[str, str, int, int]
+"""Hash of the bytes, kind of medium, frames of a clip that are looked at and that are told."""
 
 
 class FacePool:
@@ -78,10 +78,16 @@ class FacePool:
                 raise BadModelInput("A clip's crops were sent as a photo; send them as a video.")
             return _unpacked(carried, data)
         work = partial(face_worker.see_photo, data)
-        return await self._once(await _key(data, "image", 1), work, self._settings.photo_seconds)
+        key = await _key(data, "image", 1, 1)
+        return await self._once(key, work, self._settings.photo_seconds)
 
-    async def clip(self, data: bytes, frames: int) -> Seen:
-        """The persons of a clip, from at most `frames` frames, or the one of a face picture.
+    async def clip(self, data: bytes, frames: int, shown: int) -> Seen:
+        """The persons of a clip, or the one of a face picture.
+
+        Args:
+            data: the clip's bytes.
+            frames: that are looked at, at most.
+            shown: of these in which a person is told, at most.
 
         Raises:
             BadMedia, BadModelInput: as :meth:`photo`.
@@ -91,10 +97,9 @@ class FacePool:
             if carried.seconds is None:
                 raise BadModelInput("A photo's crop was sent as a video; send it as an image.")
             return _unpacked(carried, data)
-        work = partial(face_worker.see_clip, data, frames)
-        return await self._once(
-            await _key(data, "video", frames), work, self._settings.clip_seconds
-        )
+        work = partial(face_worker.see_clip, data, frames, shown)
+        key = await _key(data, "video", frames, shown)
+        return await self._once(key, work, self._settings.clip_seconds)
 
     async def _once(self, key: Key, work: Callable[[], Seen], seconds: float) -> Seen:
         if key in self._seen:
@@ -210,9 +215,9 @@ def _end(pool: ProcessPool) -> None:
         logger.warning("A face-finding process did not end in time.")
 
 
-async def _key(data: bytes, kind: str, frames: int) -> Key:
+async def _key(data: bytes, kind: str, frames: int, shown: int) -> Key:
     digest = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
-    return digest, kind, frames
+    return digest, kind, frames, shown
 
 
 async def _carried(data: bytes) -> FacePicture | None:

@@ -19,6 +19,7 @@ from facellava.faces.clips import DroppedFrame, apex, read_clip, track_faces
 from facellava.faces.detectors import detect
 from facellava.faces.face_png import to_png
 from facellava.faces.landmarks import fit_landmarks
+from facellava.faces.shown_frames import shown_of
 
 NICENESS = 10  # the engine goes first
 _PR_SET_PDEATHSIG = 1
@@ -81,7 +82,7 @@ class Seen:
         nothing: why it is empty, as a sentence.
         size: of a photo, (width, height) in pixels.
         duration: of a clip, in seconds.
-        seconds: of a clip, when its frames were taken.
+        seconds: of a clip, when the frames that were looked at are shown.
         complete: False for a clip whose end is cut off or damaged.
     """
 
@@ -127,8 +128,8 @@ def see_photo(data: bytes) -> Seen:
     return Seen(tuple(Sighting.of((face,), None) for face in faces), size=size)
 
 
-def see_clip(data: bytes, frames: int) -> Seen:
-    """The persons of an encoded clip, from `frames` frames of it.
+def see_clip(data: bytes, frames: int, shown: int) -> Seen:
+    """The persons of an encoded clip, looked for in `frames` frames and told in `shown` of them.
 
     Raises:
         BadMedia: it cannot be read, or is too large.
@@ -140,6 +141,7 @@ def see_clip(data: bytes, frames: int) -> Seen:
         tracks = track_faces(clip)
     except NoFaceFound as error:
         return Seen((), str(error), None, duration, seconds, complete)
+    tracks = [shown_of(track, shown) for track in tracks]
     found = tuple(Sighting.of(track.frames, track.seconds, track.dropped) for track in tracks)
     return Seen(found, "", None, duration, seconds, complete)
 

@@ -28,6 +28,7 @@ from facellava.errors import BadMedia, BadModelInput
 from facellava.faces import find_faces, read_photo
 from facellava.faces.clips import read_clip, track_faces
 from facellava.faces.face_png import CHUNK, MAX_FRAMES, from_png
+from facellava.faces.shown_frames import looked_at, shown_of
 from facellava.region_attention import check_landmarks
 
 
@@ -229,8 +230,8 @@ class FaceClipLoader(VideoLoader):
 
         Args:
             data: a face picture of a clip, or an MP4, WebM, AVI ... file.
-            num_frames: how many frames to take of a file, 1 to 64; the person with the largest
-                face is followed through them.
+            num_frames: how many frames to show of a file, 1 to 64; the person with the largest
+                face is followed through more, as in the library.
             **_: what vLLM passes to every loader.
 
         Raises:
@@ -241,7 +242,7 @@ class FaceClipLoader(VideoLoader):
         if picture is None:
             if not 1 <= num_frames <= MAX_FRAMES:
                 raise BadMedia(f"num_frames is {num_frames}; allowed are 1 to {MAX_FRAMES}.")
-            person = track_faces(read_clip(data, num_frames))[0]
+            person = shown_of(track_faces(read_clip(data, looked_at(num_frames)))[0], num_frames)
             faces: tuple[FaceCrop, ...] = person.frames
             seconds = person.seconds
         elif picture.seconds is None:

@@ -114,7 +114,7 @@ def read_clip(source: str | Path | bytes, frames: int = 8) -> Clip:
     if not data:
         raise BadMedia(f"{name} is empty; give an MP4 or WebM clip.")
     times, announced = _frame_times(data, name)
-    wanted = _even(times, frames)
+    wanted = evenly(times, frames)
     taken = dict(_decoded(data, name, wanted))
     if not taken:
         raise BadMedia(f"No frame of {name} can be decoded; save it again as MP4 (H.264).")
@@ -210,10 +210,10 @@ def _frame_times(data: bytes, name: str) -> tuple[list[float], float]:
     return sorted(times), announced
 
 
-def _even(times: list[float], count: int) -> list[float]:
-    """Show times of at most `count` frames at the middles of equal stretches of the clip."""
+def evenly(times: Sequence[float], count: int) -> list[float]:
+    """Those of the sorted times that are nearest the middles of `count` equal stretches."""
     if len(times) <= count:
-        return times
+        return list(times)
     middles = times[0] + (np.arange(count) + 0.5) * (times[-1] - times[0]) / count
     nearest = np.abs(np.asarray(times)[None, :] - middles[:, None]).argmin(axis=1)
     return [times[i] for i in sorted(set(nearest.tolist()))]

@@ -61,8 +61,9 @@ def test_the_command_asks_about_the_clip_and_its_apex(
     line = json.loads(done.stdout.splitlines()[-1])
     assert (line["clips"], line["people"], line["moments"]) == (2, 2, clip_agreement.MOMENTS)
     assert 0 <= line["same_as_apex"] <= line["answered"] <= 100
-    clips, apexes = shown[::2], shown[1::2]
-    assert [len(clip) for clip in clips] == [line["frames"]] * 2
+    assert 0 <= line["same_as_apex_evenly"] <= 100
+    clips, apexes = [*shown[::3], *shown[1::3]], shown[2::3]
+    assert [len(clip) for clip in clips] == [line["frames"]] * 4
     # Each level has its own brightness.
     assert [int(apex.crop[96, 96, 0]) for apex in apexes] == pytest.approx([220, 220], abs=3)
     for clip in clips:

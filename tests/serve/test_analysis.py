@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Iterator
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from facellava.checkpoint import load
-from facellava.faces import find_faces, measure
+from facellava.faces import Face, find_faces, measure
 from facellava.faces.clips import apex, read_clip, track_faces
+from facellava.faces.face_png import from_png
+from facellava.faces.shown_frames import looked_at
 from facellava.predictor import CLIP_FRAMES, FaceLlava, embedded_weights
 from facellava.tasks import TASKS
 from serve.analysis import TIMELINE_FRAMES
@@ -155,8 +158,8 @@ def test_region_attention_can_be_switched_off(
     assert found == ("invalid_value", "region_attention")
 
 
-def test_a_clip_is_asked_with_as_many_frames_as_the_library_takes(
-    rig: Rig, run: Loop, film: bytes
+def test_a_clip_is_asked_about_by_the_frames_that_the_library_shows(
+    rig: Rig, run: Loop, library: FaceLlava, film: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reply = analyze(rig, run, video=url(film, "video/mp4"), tasks=["expression"])
     [asked] = [body for body in rig.engine.asked if "facellava_held" in body["vllm_xargs"]]
@@ -165,8 +168,18 @@ def test_a_clip_is_asked_with_as_many_frames_as_the_library_takes(
     assert clip["type"] == "video_url"
     assert clip["video_url"]["url"].startswith("data:video/png;base64,")
     assert reply.media.kind == "video"
-    assert len(reply.media.seconds) == CLIP_FRAMES
+    assert len(reply.media.seconds) == looked_at(CLIP_FRAMES)
     assert reply.timelines == []
+    shown: list[Face] = []
+    monkeypatch.setattr(library, "ask_many", lambda faces, _: shown.extend(faces[0]))
+    library.ask_clip(film, task="expression")
+    sent = from_png(base64.b64decode(clip["video_url"]["url"].partition(",")[2]))
+    assert sent is not None
+    assert list(sent.seconds or ()) == pytest.approx(reply.faces[0].seconds, abs=1e-3)
+    assert len(sent.faces) == len(shown) == CLIP_FRAMES
+    for mine, theirs in zip(sent.faces, shown, strict=True):
+        assert np.array_equal(mine.crop, theirs.crop)
+        assert np.array_equal(mine.landmarks, theirs.landmarks)
 
 
 def test_a_timeline_has_an_expression_for_each_frame(rig: Rig, run: Loop, film: bytes) -> None:

@@ -16,6 +16,7 @@ from facellava.errors import BadMedia, NoFaceFound
 from facellava.faces import Face, find_faces
 from facellava.faces.clips import apex, read_clip, track_faces
 from facellava.faces.face_png import data_url, from_png, to_png
+from facellava.faces.shown_frames import shown_of
 from serve.chat_api import SEARCHED_FRAMES, Told
 from serve.chat_replies import AnswerReply, Found, Reply
 from serve.chat_session import ASKED_FRAMES, MAX_TURNS, Exchange, Session, Tab
@@ -86,15 +87,16 @@ def test_leaving_a_photo_ends_what_runs_for_any_of_its_faces(session: Session) -
     assert session.left
 
 
-def test_a_clip_is_asked_about_by_the_frames_that_the_library_takes(clip: Path) -> None:
+def test_a_clip_is_asked_about_by_frames_chosen_as_the_library_does(clip: Path) -> None:
     data = clip.read_bytes()
     [searched] = track_faces(read_clip(data, SEARCHED_FRAMES))
     whole = data_url(to_png(searched.frames, searched.seconds), clip=True)
     person = Session.of(found("video", [whole]), None).person
     assert person.whole == whole
     asked = from_png(base64.b64decode(person.crop.partition(",")[2]))
-    [wanted] = track_faces(read_clip(data, ASKED_FRAMES))
+    wanted = shown_of(searched, ASKED_FRAMES)
     assert asked is not None
+    assert len(asked.faces) == ASKED_FRAMES
     assert asked.seconds == pytest.approx(wanted.seconds)
     for mine, theirs in zip(asked.faces, wanted.frames, strict=True):
         assert np.array_equal(mine.crop, theirs.crop)

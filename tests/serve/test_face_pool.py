@@ -117,12 +117,12 @@ def test_findings_are_kept_within_bounds(run: Loop, portrait: NDArray[np.uint8])
 
     async def fill() -> None:
         for number in range(100):
-            pool._keep((str(number), "image", 1), seen)
+            pool._keep((str(number), "image", 1, 1), seen)
 
     run(fill())
     assert sum(kept.nbytes for kept in pool._seen.values()) == pool._seen_bytes <= 3_000_000
     assert len(pool._seen) >= 10
-    assert list(pool._seen)[-1] == ("99", "image", 1)
+    assert list(pool._seen)[-1] == ("99", "image", 1, 1)
 
 
 def test_a_face_picture_is_taken_as_it_is(
@@ -133,19 +133,19 @@ def test_a_face_picture_is_taken_as_it_is(
     assert sighting.index == 3
     np.testing.assert_array_equal(sighting.face.crop, face.crop)
     clip = to_png([face, face], [0.0, 0.5])
-    seen = run(pool.clip(clip, 4))
+    seen = run(pool.clip(clip, 12, 4))
     assert (seen.seconds, len(seen.sightings[0].frames)) == ((0.0, 0.5), 2)
     with pytest.raises(BadModelInput, match="send them as a video"):
         run(pool.photo(clip))
     with pytest.raises(BadModelInput, match="send it as an image"):
-        run(pool.clip(to_png(face), 4))
+        run(pool.clip(to_png(face), 12, 4))
 
 
 def test_bad_media_are_told_in_the_librarys_words(pool: FacePool, run: Loop) -> None:
     with pytest.raises(BadMedia, match="not a photo that can be read"):
         run(pool.photo(b"\x00" * 100))
     with pytest.raises(BadMedia, match="not a clip"):
-        run(pool.clip(b"\x00" * 100, 4))
+        run(pool.clip(b"\x00" * 100, 12, 4))
 
 
 @pytest.mark.parametrize("task", [sleep_long, run_wild])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ from PIL import Image
 
 from facellava.claims import CLAIMS
 from facellava.faces import Face
+from facellava.faces.clips import read_clip, track_faces
 from facellava.faces.face_png import to_png
+from facellava.faces.shown_frames import looked_at, shown_of
 from facellava.held_reasons import HeldReasons
 from facellava.tasks import TASKS
 from tests.serve.vllm_rig import (
@@ -74,6 +77,16 @@ def test_clips_through_vllms_media_code(
     assert "not a clip that can be read" in engine.refusal(
         "load_clip", data=b"\x00" * 400, num_frames=8
     )
+
+
+def test_a_clips_file_is_shown_by_the_librarys_frames(engine: EngineProcess, clip: Path) -> None:
+    data = clip.read_bytes()
+    crops, told = engine.call("load_clip", data=data, num_frames=4).media
+    person = shown_of(track_faces(read_clip(data, looked_at(4)))[0], 4)
+    assert told["seconds"] == list(person.seconds)
+    assert np.array_equal(crops, np.stack([face.crop for face in person.frames]))
+    landmarks = np.stack([face.landmarks for face in person.frames])
+    assert np.array_equal(told["landmarks"], landmarks)
 
 
 def test_what_cannot_be_used_is_refused_and_the_engine_lives(
