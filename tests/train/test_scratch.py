@@ -156,6 +156,7 @@ def test_the_weights_are_for_others_to_read(resumed_run: RunConfig) -> None:
         "state.safetensors",
         "face_encoder.safetensors",
         "shape_head.safetensors",
+        "soft_labels.safetensors",
         "readings.safetensors",
     }
     assert {path.stat().st_mode & 0o777 for path in weights} == {0o666 & ~mask}
