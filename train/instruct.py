@@ -224,8 +224,9 @@ class InstructionRows(Dataset[list[dict[str, Any]]]):
                 row,
                 face=int(torch.randint(len(self.cache), ())),
                 text=learning_only(row.text, row.naming),
-                # Without a task it has no verdict.
+                # Without a task it has no verdict, and another face has nobody beside it.
                 task="",
+                at_rest=0,
             )
         return [self._shown(row)]
 

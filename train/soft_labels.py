@@ -61,7 +61,7 @@ _EPOCHS: Final[dict[Kind, int]] = {
 
 @dataclass(frozen=True)
 class SoftLabels:
-    """Probabilities of N faces.
+    """Probabilities of N faces; NaN where there was nobody else to learn a kind from.
 
     Attributes:
         expression: (N, 7) probabilities, in the order of EXPRESSIONS.
@@ -113,6 +113,7 @@ class SoftLabels:
         mixed = {}
         for name, said in asdict(self).items():
             blend = share * said + (1 - share) * labels[name]
+            blend = np.where(np.isnan(said), labels[name], blend)
             mixed[name] = np.where(known[name], blend, said).astype(np.float32)
         return SoftLabels(**mixed)
 
@@ -126,7 +127,7 @@ def soft_labels_of(
 ) -> SoftLabels:
     """Train networks on every kind of label that the faces have, and let them see all faces.
 
-    Of a kind that no face has a label of nothing is known, and nothing asks for it.
+    Of a kind of which no other person has a label nothing is known: NaN.
 
     Args:
         face_encoder: as stage 1 left it.
@@ -138,10 +139,11 @@ def soft_labels_of(
     inputs = [pooled_tokens(face_encoder, cache, variant) for variant in range(cache.variants)]
     fold = np.array([zlib.crc32(f"{seed} {person}".encode()) % FOLDS for person in people])
     logits: dict[str, NDArray[np.float32]] = {}
+    unknown: dict[str, NDArray[np.bool_]] = {}
     bar = tqdm(total=FOLDS * len(_WIDTHS), unit="network", desc="soft labels")
     for kind, width in _WIDTHS.items():
         labels, rows = labels_of(kind, arrays)
-        said = np.zeros((len(arrays), width), np.float32)
+        said, seen = np.zeros((len(arrays), width), np.float32), np.zeros(len(arrays), bool)
         for number in range(FOLDS):
             learned = rows[fold[rows] != number]
             others = np.ones(len(arrays), bool)
@@ -153,12 +155,15 @@ def soft_labels_of(
                 count = np.full(len(arrays), FOLDS)
                 count[rows] = 1
                 said[others] += network.says(others) / count[others, None]
+                seen |= others
             bar.update()
-        logits[kind] = said
+        logits[kind], unknown[kind] = said, ~seen
     bar.close()
     logger.info(
         "soft labels of faces that their networks did not learn from: %s", figures(logits, arrays)
     )
+    for name, faces in unknown.items():
+        logits[name][faces] = np.nan
     return SoftLabels(
         expression=_softmax(logits["expression"]),
         years=_softmax(logits["age"]) @ np.arange(AGES, dtype=np.float32),

@@ -37,7 +37,8 @@ class Target:
 
     Attributes:
         decision: where, and of which kind.
-        chances: of the kind's groups in `Choices`.
+        chances: of the kind's groups in `Choices`; NaN for what is no choice, as a unit that
+            nobody coded is neither right nor wrong.
     """
 
     decision: Decision
@@ -71,6 +72,7 @@ class SoftTargets:
 
     def __init__(self, soft: SoftLabels, arrays: FaceArrays, choices: Choices) -> None:
         self.soft, self.choices = soft, choices
+        self.uncoded = arrays.units == ABSENT
         self.coded = (arrays.units != ABSENT).any(axis=1)
         self.labelled = arrays.fake != ABSENT
         self._expressions = [EXPRESSIONS.index(word) for word in choices.expressions]
@@ -84,12 +86,12 @@ class SoftTargets:
         """The targets of its verdict; none where nothing is known of the face."""
         face, task = row.face, row.task
         decisions = self.choices.decisions(row.text, row.naming.stop, task, row.form)
-        if task == "expression":
+        if task == "expression" and np.isfinite(self.soft.expression[face, 0]):
             found = self.soft.expression[face][self._expressions]
             return tuple(Target(decision, found) for decision in decisions)
-        if task == "age":
+        if task == "age" and np.isfinite(self.soft.years[face]):
             return tuple(Target(decision, self._years(face)) for decision in decisions)
-        if task == "deepfake" and self.labelled[face]:
+        if task == "deepfake" and self.labelled[face] and np.isfinite(self.soft.fake[face]):
             fake = float(self.soft.fake[face])
             found = np.array([fake if word == "fake" else 1 - fake for word in _FAKE], np.float32)
             return tuple(Target(decision, found) for decision in decisions)
@@ -100,7 +102,8 @@ class SoftTargets:
                 for decision, share in zip(decisions, yes, strict=True)
             )
         if task == "action_units" and self.coded[face]:
-            return tuple(self._listed(self.soft.units[face], row.text.input_ids, decisions))
+            listed = self._listed(face, row.text.input_ids, decisions)
+            return tuple(listed) if np.isfinite(self.soft.units[face]).all() else ()
         return ()
 
     def _years(self, face: int) -> Chances:
@@ -109,9 +112,9 @@ class SoftTargets:
         return (near / near.sum()).astype(np.float32)
 
     def _listed(
-        self, active: NDArray[np.float64], said: Sequence[int], decisions: Sequence[Decision]
+        self, face: int, said: Sequence[int], decisions: Sequence[Decision]
     ) -> Iterator[Target]:
-        first = 0
+        active, first = self.soft.units[face], 0
         for decision in decisions:
             left = active[first:]
             none = float(np.prod(1 - left))
@@ -121,6 +124,7 @@ class SoftTargets:
                     return
                 each = np.zeros(len(UNITS), np.float32)
                 each[first:] = following / following.sum()
+                each[self.uncoded[face]] = np.nan
                 yield Target(decision, each)
                 first = self._unit_of[said[decision.place]] + 1
             else:
@@ -155,6 +159,9 @@ def apart_from_targets(
         here = torch.searchsorted(keep, torch.tensor(place, device=logits.device))
         at = logits[torch.tensor(number, device=logits.device), here]
         aim = torch.from_numpy(np.stack(wanted)).to(logits.device)
-        away = functional.kl_div(chances(at, choices.of(kind, form)), aim, reduction="none").sum(1)
+        open_to = ~aim.isnan()
+        given = chances(at, choices.of(kind, form)).masked_fill(~open_to, -torch.inf)
+        given = given.log_softmax(dim=1).masked_fill(~open_to, 0.0)
+        away = functional.kl_div(given, aim.nan_to_num(), reduction="none").sum(dim=1)
         total = total + (away * torch.tensor(shares, device=logits.device)).sum()
     return total

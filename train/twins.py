@@ -94,8 +94,7 @@ class Choices(nn.Module):
         if split:
             raise BadSettings(
                 f"The tokenizer has no single token for {split[0]!r}, which twins and soft "
-                "labels need: set scratch.twins to false, scratch.expressive_clips and "
-                "scratch.soft_labels to 0, or train in a new out."
+                "labels need: train in a new out, where the tokenizer is made anew."
             )
         most = max(map(len, groups))
         ids = [[self._ids(word)[0] for word in group] for group in groups]

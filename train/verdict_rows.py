@@ -35,9 +35,9 @@ SHARES: Final[dict[tuple[str, str], float]] = {
     ("deepfake", "prose"): 0.04,
     ("deepfake", "json"): 0.03,
 }
-# Of these faces without a label have soft ones that mean something.
+# Of these soft labels mean something for any face, also without a label.
 OF_EVERY_FACE: Final = ("expression", "age")
-UNLABELLED: Final = 0.3
+ANY_FACE: Final = 0.3
 CLIPS: Final = 0.3  # of prose rows about what moves
 
 
@@ -64,9 +64,10 @@ def verdict_rows(
     rows = []
     for (task, form), share in SHARES.items():
         faces = labelled[task].tolist()
+        known = np.flatnonzero(np.isfinite(soft.years + soft.expression[:, 0])).tolist() or faces
         for _ in range(round(share * count) if faces else 0):
-            any_face = task in OF_EVERY_FACE and draw.random() < UNLABELLED
-            face = draw.randrange(len(arrays)) if any_face else draw.choice(faces)
+            any_face = task in OF_EVERY_FACE and draw.random() < ANY_FACE
+            face = draw.choice(known if any_face else faces)
             label = drawn_label(task, soft, face, draw)
             row = naming_row(face, task, label, form, processor, draw)
             shown = resting is not None and task in SHOWN and bool(resting.expressive[face])

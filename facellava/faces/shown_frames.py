@@ -39,8 +39,8 @@ def shown_of(track: Track, count: int) -> Track:
     """The person in the `count` frames that stand for the clip, all where there are no more.
 
     They are evenly spread in time, but for one: the frame that differs most from these is shown
-    too, in place of the one that is most like another. Frames with weak landmarks come in only if
-    all are weak, and go first. A single frame is the apex. What was dropped stays told.
+    too, in place of the one that is most like another. Frames with weak landmarks come in so only
+    if all are weak, and make place first. A single frame is the apex. What was dropped stays told.
 
     Args:
         track: a person of a clip of which :func:`looked_at` frames were read.
@@ -74,5 +74,7 @@ def _shown(frames: Sequence[Face], seconds: Sequence[float], count: int) -> list
         others = [other for other in together if other != place]
         return not weak[place], float(apart[place, others].min())
 
-    together.remove(min(spread, key=worth))
+    # Between gaps two of the evenly spread ones may be the same frame.
+    if len(together) > count:
+        together.remove(min(spread, key=worth))
     return sorted(together)

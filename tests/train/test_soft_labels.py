@@ -65,6 +65,8 @@ def test_a_face_gets_what_it_shows(face_encoder: FaceEncoder, mini_arrays: FaceA
     assert right[:80].mean() > 0.95
     assert soft.fake[smiling].min() > soft.fake[~smiling].max() - 0.3
     np.testing.assert_allclose(soft.expression.sum(axis=1), 1, rtol=1e-5)
+    # Nobody's age was told.
+    assert np.isnan(soft.years).all()
 
 
 @pytest.mark.usefixtures("one_thread")

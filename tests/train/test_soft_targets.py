@@ -168,6 +168,26 @@ def test_the_verdicts_come_to_the_soft_labels(
     np.testing.assert_allclose(likely, wanted, atol=0.02)
 
 
+def test_a_unit_that_nobody_coded_is_no_choice(
+    processor: FaceLlavaProcessor, choices: Choices, soft: SoftLabels, arrays: FaceArrays
+) -> None:
+    arrays.units[0, UNITS.index("AU6")] = -1
+    row = row_of(processor, "action_units", ("AU4", "AU12"), "prose", 0)
+    targets = SoftTargets(soft, arrays, choices).of_row(row)
+    batch = processor.pad([row.text], side="right")
+    keep = learned_places(batch["labels"], [target.decision.place for target in targets])
+    logits = torch.zeros(1, len(keep), len(processor.tokenizer), requires_grad=True)
+    apart_from_targets(logits, keep, [Targets(0, "prose", targets)], choices).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    # The first unit also says that there is any.
+    at = keep.tolist().index(targets[3].decision.place - 1)
+    ids = choices.of("unit", "prose")[:, 0]
+    pushed = dict(zip(UNITS, logits.grad[0, at, ids].tolist(), strict=True))
+    assert pushed["AU6"] == pytest.approx(0, abs=1e-7)
+    assert abs(pushed["AU7"]) > 1e-5
+
+
 def test_rows_ask_for_every_task_in_both_forms(
     processor: FaceLlavaProcessor, choices: Choices, soft: SoftLabels, arrays: FaceArrays
 ) -> None:

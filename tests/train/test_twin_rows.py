@@ -199,3 +199,20 @@ def test_a_batch_shows_the_clip_beside_faces_at_rest(
             for decision in verdicts.decisions:
                 token = int(batch["input_ids"][verdicts.row, decision.place])
                 assert token in choices.members[decision.kind, verdicts.form]
+
+
+def test_a_clip_shown_with_another_face_shows_nobody_else(
+    rows: list[Row],
+    choices: Choices,
+    processor: FaceLlavaProcessor,
+    arrays: FaceArrays,
+    resting: RestingFaces,
+) -> None:
+    features = np.broadcast_to(np.arange(6, dtype=np.float16)[None, :, None, None], (1, 6, 36, 16))
+    cache = FeatureCache(features, arrays.landmarks[None])
+    clips = clip_twins(rows, resting, processor, choices, 30)
+    clip = next(pair.second for pair in clips if pair.second.frames == 4)
+    data = InstructionRows([clip], cache, arrays.units, 1.0, (), resting)
+    for _ in range(20):
+        [shown] = data[0]
+        assert len(set(shown["image_features"][:, 0, 0].tolist())) == 1

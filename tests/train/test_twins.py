@@ -84,7 +84,7 @@ def test_a_tokenizer_that_splits_a_verdict_is_refused() -> None:
     letters = {letter: n for n, letter in enumerate("abcdefghijklmnopqrstuvwxyz")}
     spelled = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(letters, [])))
     with pytest.raises(
-        BadSettings, match="no single token for ' 0', which twins and soft labels need: set"
+        BadSettings, match="no single token for ' 0', which twins and soft labels need: train"
     ):
         Choices(spelled)
 
