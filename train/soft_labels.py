@@ -142,8 +142,11 @@ def soft_labels_of(
     unknown: dict[str, NDArray[np.bool_]] = {}
     bar = tqdm(total=FOLDS * len(_WIDTHS), unit="network", desc="soft labels")
     for kind, width in _WIDTHS.items():
-        labels, rows = labels_of(kind, arrays)
+        labels, rows = _labels_of(kind, arrays)
         said, seen = np.zeros((len(arrays), width), np.float32), np.zeros(len(arrays), bool)
+        # A face with a label by the networks that do not know it, any other one by all.
+        count = np.full(len(arrays), FOLDS)
+        count[rows] = 1
         for number in range(FOLDS):
             learned = rows[fold[rows] != number]
             others = np.ones(len(arrays), bool)
@@ -151,9 +154,6 @@ def soft_labels_of(
             if len(learned):
                 network = _Network(inputs, learned, width)
                 network.learn(kind, labels, arrays.source[learned], seed + number)
-                # A face with a label by the networks that do not know it, any other one by all.
-                count = np.full(len(arrays), FOLDS)
-                count[rows] = 1
                 said[others] += network.says(others) / count[others, None]
                 seen |= others
             bar.update()
@@ -173,7 +173,7 @@ def soft_labels_of(
     )
 
 
-def labels_of(kind: Kind, arrays: FaceArrays) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _labels_of(kind: Kind, arrays: FaceArrays) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """A kind's labels of all faces, and the places of the faces that have one."""
     labels = np.asarray(getattr(arrays, kind)).astype(np.int64)
     known = labels != ABSENT

@@ -88,6 +88,12 @@ def resting(arrays: FaceArrays) -> RestingFaces:
     return RestingFaces(arrays, ["p", "q", "r", "s", "t", "t"])
 
 
+def numbered(arrays: FaceArrays) -> FeatureCache:
+    """Features of which every number is the face's own number."""
+    features = np.broadcast_to(np.arange(6, dtype=np.float16)[None, :, None, None], (1, 6, 36, 16))
+    return FeatureCache(features, arrays.landmarks[None])
+
+
 def test_a_json_row_goes_with_the_prose_row_that_says_the_same(
     rows: list[Row], choices: Choices
 ) -> None:
@@ -169,9 +175,7 @@ def test_a_batch_shows_the_clip_beside_faces_at_rest(
     processor: FaceLlavaProcessor,
     choices: Choices,
 ) -> None:
-    # Every number of a face's features is the face's own number.
-    features = np.broadcast_to(np.arange(6, dtype=np.float16)[None, :, None, None], (1, 6, 36, 16))
-    cache = FeatureCache(features, arrays.landmarks[None])
+    cache = numbered(arrays)
     clips = clip_twins(rows, resting, processor, choices, 30)
     clip = next(p for p in clips if p.second.frames == 4 and p.first.task == "action_units")
     pairs = [clip, json_twins(rows, choices)[1][0]]
@@ -208,8 +212,7 @@ def test_a_clip_shown_with_another_face_shows_nobody_else(
     arrays: FaceArrays,
     resting: RestingFaces,
 ) -> None:
-    features = np.broadcast_to(np.arange(6, dtype=np.float16)[None, :, None, None], (1, 6, 36, 16))
-    cache = FeatureCache(features, arrays.landmarks[None])
+    cache = numbered(arrays)
     clips = clip_twins(rows, resting, processor, choices, 30)
     clip = next(pair.second for pair in clips if pair.second.frames == 4)
     data = InstructionRows([clip], cache, arrays.units, 1.0, (), resting)
