@@ -5,6 +5,7 @@ Logs hold method, path, status and time: no contents, no keys, no query.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hmac
@@ -12,6 +13,7 @@ import logging
 import re
 import time
 import uuid
+from contextlib import suppress
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -24,6 +26,9 @@ HEALTH: Final = "/health"
 CHAT: Final = "/chat"
 API: Final = ("/v1/", "/health", "/openapi.json")
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# How long a refused body is read on, in all and without anything arriving.
+LINGER_SECONDS: Final = 5.0
+SILENT_SECONDS: Final = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +36,9 @@ logger = logging.getLogger(__name__)
 class Announced:
     """Gives each request an id, logs it, and answers for whatever fails inside.
 
-    A client's own X-Request-Id is kept where it is short and plain.
+    A client's own X-Request-Id is kept where it is short and plain. After an error the connection
+    ends, and what is left of the body is read away first: a connection that is closed on unread
+    bytes is reset, and the client never sees the answer.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -46,25 +53,35 @@ class Announced:
         name = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = name
         began, status = time.monotonic(), 0
+        whole = refused = lingers = False
+
+        async def read() -> Message:
+            nonlocal whole
+            message = await receive()
+            whole = not message.get("more_body", False)
+            return message
 
         async def named(message: Message) -> None:
-            nonlocal status
+            nonlocal status, refused, lingers
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-Id"] = name
                 headers["X-Content-Type-Options"] = "nosniff"
-                if status >= 400 and scope["method"] not in ("GET", "HEAD"):
-                    # A body that was refused is not read on: the connection ends.
+                refused = status >= 400 and scope["method"] not in ("GET", "HEAD")
+                if refused:
                     headers["Connection"] = "close"
+            elif refused and not whole and not message.get("more_body", False):
+                # The client has the whole answer, and the end of it ends the connection.
+                message, lingers = {**message, "more_body": True}, True
             await send(message)
 
         try:
-            await self.app(scope, receive, named)
+            await self.app(scope, read, named)
         except Exception as error:
             log_internal(name, error)
             if not status:
-                await ApiError("internal_error", INTERNAL).response()(scope, receive, named)
+                await ApiError("internal_error", INTERNAL).response()(scope, read, named)
         finally:
             logger.info(
                 "%s %s %s %d %.0f ms",
@@ -74,6 +91,17 @@ class Announced:
                 status,
                 1000 * (time.monotonic() - began),
             )
+        if lingers:
+            await _read_away(receive)
+            await send({"type": "http.response.body"})
+
+
+async def _read_away(receive: Receive) -> None:
+    """Take what is left of a body, unless its client falls silent or never ends."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (await asyncio.wait_for(receive(), SILENT_SECONDS)).get("more_body", False):
+                pass
 
 
 def _plain(path: str) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from contextlib import suppress
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -20,9 +19,7 @@ from serve.api_errors import BUSY, INTERNAL, STOPPING, TOO_SLOW, ApiError
 from serve.settings import MIB, Settings
 
 WORK: Final = ("/v1/chat/completions", "/v1/faces", "/v1/analyze")
-API: Final = "/v1/"
 LAST_WORD_SECONDS: Final = 0.5
-READ_AWAY: Final = 64 * 1024  # bytes of a body that nobody asked for
 
 logger = logging.getLogger(__name__)
 
@@ -136,8 +133,6 @@ class Worked:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in WORK:
-            if scope["type"] == "http" and scope["path"].startswith(API):
-                await _read_away(receive)
             await self.app(scope, receive, send)
             return
         visit = _Visit(send)
@@ -230,21 +225,6 @@ class Worked:
 async def _until_left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _read_away(receive: Receive) -> None:
-    """Take the body of a request that wants none.
-
-    A connection that is closed on unread bytes is reset, and the client never sees the answer.
-    """
-    taken = 0
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LAST_WORD_SECONDS):
-            while taken < READ_AWAY:
-                message = await receive()
-                taken += len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return
 
 
 async def _refuse(error: ApiError, scope: Scope, receive: Receive, visit: _Visit) -> None:

@@ -270,13 +270,17 @@ def test_slow_bodies_are_given_up_while_others_are_answered(server: FakeServer) 
         assert {status_of(reply.result()) for reply in replies} == {408}
 
 
-def test_a_body_without_end_is_cut_off(server: FakeServer) -> None:
-    piece = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
-    lines = ["Transfer-Encoding: chunked", "Content-Type: application/json"]
-    # 96 MiB, where 64 are taken.
-    reply = server.raw(head(PATH, *lines), *[piece] * 1536)
-    # Who is still sending when the connection ends may not get to read why.
-    assert not reply or status_of(reply) in (408, 413)
+@pytest.mark.parametrize("announced", [True, False])
+def test_who_sends_too_much_reads_why(server: FakeServer, announced: bool) -> None:
+    """96 MiB, where 64 are taken; the client reads only once it has sent them all."""
+    data, count = b"x" * 0x10000, 1536
+    if announced:
+        reply = server.raw(head(PATH, length=count * len(data)), *[data] * count)
+    else:
+        lines = ["Transfer-Encoding: chunked", "Content-Type: application/json"]
+        reply = server.raw(head(PATH, *lines), *[b"10000\r\n" + data + b"\r\n"] * count)
+    assert status_of(reply) in (408, 413)
+    assert json.loads(reply.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
 
 
 def test_clients_that_leave_mid_stream_free_the_engine(server: FakeServer) -> None:
