@@ -60,6 +60,8 @@ class ScratchSettings(Strict):
             labels' and the rest the labels' (see train.soft_labels); at 0 the labels alone.
         verdict_rows: so many rows are added that teach verdicts alone, as a share of stage 2's
             samples; needs soft_labels (see train.verdict_rows).
+        mixed_fakes: so many rows are added that show means of real and generated faces of small
+            datasets, as a share of stage 2's samples; needs soft_labels (see train.rare_fakes).
     """
 
     encoder: EncoderSettings = EncoderSettings()
@@ -77,6 +79,7 @@ class ScratchSettings(Strict):
     most_doubt: Annotated[float, Field(ge=0, le=1)] = 1.0
     soft_labels: Annotated[float, Field(ge=0, le=1)] = 0.0
     verdict_rows: Annotated[float, Field(ge=0, le=2)] = 0.0
+    mixed_fakes: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @model_validator(mode="after")
     def _fits_together(self) -> ScratchSettings:
@@ -90,8 +93,9 @@ class ScratchSettings(Strict):
                 raise ValueError(f"a run has one seed: give seed, and no scratch.{part}.seed")
         if self.further_json and not self.twins:
             raise ValueError("scratch.further_json needs scratch.twins")
-        if self.verdict_rows and not self.soft_labels:
-            raise ValueError("scratch.verdict_rows needs scratch.soft_labels")
+        for name in ("verdict_rows", "mixed_fakes"):
+            if getattr(self, name) and not self.soft_labels:
+                raise ValueError(f"scratch.{name} needs scratch.soft_labels")
         if self.width % self.heads or self.width // self.heads % 2:
             raise ValueError(
                 f"scratch.width is {self.width}; make it an even multiple of scratch.heads "

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import random
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -24,6 +22,7 @@ from facellava.records import Sample
 from train.dataset import check_taught, learned_tokens
 from train.face_arrays import ABSENT
 from train.features import FeatureCache
+from train.rare_fakes import MixedFakes
 from train.resting_faces import RestingFaces
 from train.rows import Row
 from train.soft_targets import SoftTargets, Targets
@@ -129,22 +128,6 @@ def switching_rows(
     return rows
 
 
-def rare_fakes(rows: Sequence[Row], source: NDArray[np.str_]) -> list[Row]:
-    """Rows about real or fake once more, those of a small dataset several times.
-
-    Where a small set of generated faces stands beside many blends, it would not be seen. A dataset
-    then takes part by the square root of its rows, as in the encoder's batches.
-
-    Args:
-        source: (N,) dataset of each face.
-    """
-    asked = [row for row in rows if row.task == "deepfake"]
-    counts = Counter(str(source[row.face]) for row in asked)
-    most = max(counts.values(), default=0)
-    times = {name: round(math.sqrt(most / count)) - 1 for name, count in counts.items()}
-    return [row for row in asked for _ in range(times[str(source[row.face])])]
-
-
 def naming_places(answer: str, text: EncodedText, tokenizer: PreTrainedTokenizerBase) -> range:
     """Where the text's last answer names its task: "Age:", or in JSON all up to the word "label".
 
@@ -177,6 +160,7 @@ class InstructionRows(Dataset[list[dict[str, Any]]]):
         twins: pairs of further rows.
         resting: who stands beside the face in clips of which some frames are at rest.
         soft: what verdicts learn besides their labels; None for the labels alone.
+        mixes: who is shown beside the face of a mixed row, whose targets soft has.
 
     Attributes:
         usable: what grouping needs of the rows, a pair counting as its longer one; all of them can
@@ -192,9 +176,10 @@ class InstructionRows(Dataset[list[dict[str, Any]]]):
         twins: Sequence[Twins] = (),
         resting: RestingFaces | None = None,
         soft: SoftTargets | None = None,
+        mixes: MixedFakes | None = None,
     ) -> None:
         self.rows, self.cache, self.swapped = rows, cache, swapped
-        self.twins, self.resting, self.soft = twins, resting, soft
+        self.twins, self.resting, self.soft, self.mixes = twins, resting, soft, mixes
         # Where none is coded, the answer's units were measured, and all of them were.
         self.uncoded = (units == ABSENT) & (units != ABSENT).any(axis=1, keepdims=True)
         longer = [*rows, *(max(t.first, t.second, key=_length) for t in twins)]
@@ -219,7 +204,7 @@ class InstructionRows(Dataset[list[dict[str, Any]]]):
                 for row, decided in zip((twins.first, twins.second), twins.decided, strict=True)
             ]
         row = self.rows[index]
-        if self.swapped and torch.rand(()) < self.swapped:
+        if self.swapped and torch.rand(()) < self.swapped and not row.mixed:
             row = replace(
                 row,
                 face=int(torch.randint(len(self.cache), ())),
@@ -237,16 +222,28 @@ class InstructionRows(Dataset[list[dict[str, Any]]]):
             beside = self.resting.beside(row.face, row.at_rest)
             before = int(torch.randint(row.at_rest + 1, ()))
             faces = [*beside[:before], *faces, *beside[before:]]
-        variants = torch.randint(self.cache.variants, (len(faces),)).numpy()
-        features = np.asarray(self.cache.features[variants, faces], np.float32)
+        features, landmarks = self._cached(faces)
+        targets = self.soft.of_row(row) if self.soft else ()
+        if row.mixed and self.mixes and self.soft:
+            other, share = self.mixes.beside(row.face)
+            others, points = self._cached([other])
+            features = share * features + (1 - share) * others
+            landmarks = share * landmarks + (1 - share) * points
+            targets = self.soft.of_mixed(row, other, share)
         return {
             "text": row.text,
             "form": row.form,
-            "targets": self.soft.of_row(row) if self.soft else (),
+            "targets": targets,
             "uncoded": torch.from_numpy(self.uncoded[row.face]),
-            "image_features": torch.from_numpy(features),
-            "landmarks": torch.from_numpy(self.cache.landmarks[variants, faces]),
+            "image_features": features,
+            "landmarks": landmarks,
         }
+
+    def _cached(self, faces: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Features and landmarks, each face's in a variant of its own."""
+        variants = torch.randint(self.cache.variants, (len(faces),)).numpy()
+        features = np.asarray(self.cache.features[variants, faces], np.float32)
+        return torch.from_numpy(features), torch.from_numpy(self.cache.landmarks[variants, faces])
 
 
 def _length(row: Row) -> int:

@@ -22,6 +22,7 @@ class Row:
         label: the last answer's.
         first: whether nothing was asked before.
         at_rest: so many of the frames show a face at rest instead.
+        mixed: it is shown as a mean of the face and another (see train.rare_fakes).
     """
 
     face: int
@@ -33,3 +34,4 @@ class Row:
     label: Any = None
     first: bool = True
     at_rest: int = 0
+    mixed: bool = False

@@ -49,11 +49,11 @@ from train.instruct import (
     InstructionRows,
     Twins,
     encode_rows,
-    rare_fakes,
     switching_rows,
 )
 from train.model_card import write_model_card, write_training_data
 from train.processes import join, what_was_chosen
+from train.rare_fakes import MixedFakes, rare_fakes
 from train.region_stage import FaceRows, train_regions
 from train.resting_faces import RestingFaces
 from train.run_checks import check_free
@@ -69,7 +69,7 @@ from train.tokenizer import train_tokenizer
 from train.trainable import ShowTable, make_trainable, trainable_table
 from train.twin_rows import clip_twins, further_json_twins, json_twins
 from train.twins import Choices
-from train.verdict_rows import verdict_rows
+from train.verdict_rows import mixed_rows, verdict_rows
 
 logger = logging.getLogger(__name__)
 
@@ -344,7 +344,7 @@ def _rows(
         with undamaged(folder / READINGS_FILE, remedy):
             readings = Readings.load(folder / READINGS_FILE)
     rows = encode_rows(samples, index, processor, readings=readings, doubt=scratch.most_doubt)
-    count, resting, soft = len(rows), None, None
+    count, resting, soft, mixes = len(rows), None, None, None
     twins: list[Twins] = []
     decides = scratch.twins or scratch.expressive_clips or scratch.soft_labels
     choices = Choices(processor.tokenizer) if decides else None
@@ -365,11 +365,13 @@ def _rows(
     if choices and resting and scratch.soft_labels:
         said = _soft_labels(config, model, train, features, people)
         said = said.with_labels(train.arrays, scratch.soft_labels)
-        soft = SoftTargets(said, train.arrays, choices)
+        mixes = MixedFakes(train.arrays)
+        soft = SoftTargets(said, train.arrays, choices, mixes.rare)
         more = round(scratch.verdict_rows * count)
         rows += verdict_rows(said, train.arrays, resting, processor, more, config.seed)
+        rows += mixed_rows(mixes, processor, round(scratch.mixed_fakes * count), config.seed)
     return InstructionRows(
-        rows, features, train.arrays.units, scratch.swapped, twins, resting, soft
+        rows, features, train.arrays.units, scratch.swapped, twins, resting, soft, mixes
     )
 
 

@@ -28,6 +28,7 @@ from train.verdict_loss import AGE_SPREAD_YEARS
 Chances = NDArray[np.float32]
 # Less is no chance: every further unit is ruled out, though the answer says one.
 LEAST: Final = 1e-4
+UNSURE: Final = 0.03  # of a label that is taken at its word
 _FAKE: Final = tuple(str(word).strip() for word in TASKS["deepfake"].scored_words)
 
 
@@ -68,13 +69,22 @@ class SoftTargets:
         arrays: their labels. Only faces with coded units have targets for these, as only faces
             with a label have them for real or fake.
         choices: of the tokenizer.
+        rare: (N,) bool, faces of datasets too small for soft labels to tell real from fake: there
+            the label alone counts.
     """
 
-    def __init__(self, soft: SoftLabels, arrays: FaceArrays, choices: Choices) -> None:
+    def __init__(
+        self,
+        soft: SoftLabels,
+        arrays: FaceArrays,
+        choices: Choices,
+        rare: NDArray[np.bool_] | None = None,
+    ) -> None:
         self.soft, self.choices = soft, choices
         self.uncoded = arrays.units == ABSENT
         self.coded = (arrays.units != ABSENT).any(axis=1)
-        self.labelled = arrays.fake != ABSENT
+        self.fake = arrays.fake
+        self.judged = (arrays.fake != ABSENT) & ~(False if rare is None else rare)
         self._expressions = [EXPRESSIONS.index(word) for word in choices.expressions]
         self._unit_of = {
             int(token): number
@@ -91,9 +101,8 @@ class SoftTargets:
             return tuple(Target(decision, found) for decision in decisions)
         if task == "age" and np.isfinite(self.soft.years[face]):
             return tuple(Target(decision, self._years(face)) for decision in decisions)
-        if task == "deepfake" and self.labelled[face] and np.isfinite(self.soft.fake[face]):
-            fake = float(self.soft.fake[face])
-            found = np.array([fake if word == "fake" else 1 - fake for word in _FAKE], np.float32)
+        if task == "deepfake" and self.judged[face] and np.isfinite(self.soft.fake[face]):
+            found = _origin(float(self.soft.fake[face]))
             return tuple(Target(decision, found) for decision in decisions)
         if task == "attributes" and len(row.label) == len(decisions):
             yes = [float(self.soft.attributes[face, ATTRIBUTES.index(name)]) for name in row.label]
@@ -105,6 +114,19 @@ class SoftTargets:
             listed = self._listed(face, row.text.input_ids, decisions)
             return tuple(listed) if np.isfinite(self.soft.units[face]).all() else ()
         return ()
+
+    def of_mixed(self, row: Row, other: int, share: float) -> tuple[Target, ...]:
+        """The targets of a row about real or fake that shows a mean of two faces.
+
+        Args:
+            row: about the first.
+            other: the second face.
+            share: of the first, from 0 to 1.
+        """
+        fake = share * float(self.fake[row.face]) + (1 - share) * float(self.fake[other])
+        found = _origin(UNSURE + (1 - 2 * UNSURE) * fake)
+        decisions = self.choices.decisions(row.text, row.naming.stop, row.task, row.form)
+        return tuple(Target(decision, found) for decision in decisions)
 
     def _years(self, face: int) -> Chances:
         off = np.arange(AGES) - self.soft.years[face]
@@ -130,6 +152,10 @@ class SoftTargets:
             else:
                 # " none" or any; "." or ",".
                 yield Target(decision, np.array([none, 1 - none], np.float32))
+
+
+def _origin(fake: float) -> Chances:
+    return np.array([fake if word == "fake" else 1 - fake for word in _FAKE], np.float32)
 
 
 def apart_from_targets(

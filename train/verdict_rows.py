@@ -8,6 +8,7 @@ the soft labels.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from facellava.processor import FaceLlavaProcessor
 from facellava.tasks import Label
 from train.face_arrays import ABSENT, ATTRIBUTES, EXPRESSIONS, UNITS, FaceArrays
 from train.heads import AGES
+from train.rare_fakes import MixedFakes
 from train.resting_faces import RestingFaces
 from train.rows import Row
 from train.soft_labels import SoftLabels
@@ -39,6 +41,7 @@ SHARES: Final[dict[tuple[str, str], float]] = {
 OF_EVERY_FACE: Final = ("expression", "age")
 ANY_FACE: Final = 0.3
 CLIPS: Final = 0.3  # of prose rows about what moves
+MIXED_IN_JSON: Final = 0.3
 
 
 def verdict_rows(
@@ -74,6 +77,28 @@ def verdict_rows(
             if shown and form == "prose" and draw.random() < CLIPS:
                 row = as_clip(row, processor.clip_length(draw.choice(FRAMES)), processor)
             rows.append(row)
+    return rows
+
+
+def mixed_rows(
+    mixes: MixedFakes, processor: FaceLlavaProcessor, count: int, seed: int = 0
+) -> list[Row]:
+    """As many rows to be shown mixed, half of them about generated faces; none where none is rare.
+
+    Args:
+        mixes: whose faces they are about.
+        processor: of the model.
+        count: of rows.
+        seed: of what is drawn.
+    """
+    draw = random.Random(seed)
+    faces = {"real": mixes.of_label(0), "fake": mixes.of_label(1)}
+    rows = []
+    for number in range(count if all(faces.values()) else 0):
+        label = ("real", "fake")[number % 2]
+        form = "json" if draw.random() < MIXED_IN_JSON else "prose"
+        face = draw.choice(faces[label])
+        rows.append(replace(naming_row(face, "deepfake", label, form, processor, draw), mixed=True))
     return rows
 
 

@@ -18,15 +18,13 @@ from facellava.checkpoint import set_clips
 from facellava.corpus import read_samples
 from facellava.errors import BadSample
 from facellava.model import FaceLlavaForConditionalGeneration
-from facellava.processor import IGNORED_LABEL, EncodedText, FaceLlavaProcessor
+from facellava.processor import IGNORED_LABEL, FaceLlavaProcessor
 from train.face_arrays import UNITS
 from train.features import FeatureCache
 from train.instruct import (
     CachedCollator,
     InstructionRows,
-    Row,
     encode_rows,
-    rare_fakes,
     switching_rows,
 )
 from train.run_config import load_config
@@ -149,15 +147,6 @@ def test_a_row_with_another_face_teaches_the_name_of_its_task_alone(
         assert taught.endswith((":", '"label'))
     alone = InstructionRows(rows.rows, rows.cache, np.full((6, len(UNITS)), -1, np.int8), 0.0)
     assert alone[0][0]["text"] == rows.rows[0].text
-
-
-def test_a_small_set_of_fakes_is_repeated_beside_a_large_one() -> None:
-    text = EncodedText([1], [1])
-    source = np.array(["blends"] * 36 + ["generated"] * 4 + ["ages"])
-    rows = [Row(face, text, task="deepfake") for face in range(40)] + [Row(40, text, task="age")]
-    assert rare_fakes(rows, source) == [row for row in rows[36:40] for _ in range(2)]
-    assert rare_fakes(rows[:36], source) == []
-    assert rare_fakes([], source) == []
 
 
 def test_conversations_that_turn_to_another_task_teach_its_name(
