@@ -27,7 +27,6 @@ from train.twins import Choices
 # Frames of a clip of which one shows something: four, as a clip is sampled, or some other number.
 FRAMES = (2, 3, 4, 4, 5, 5, 7, 9)
 SHOWN = ("expression", "action_units")
-IN_JSON = ("expression", "age", "attributes", "deepfake")
 
 
 def twins_of(first: Row, second: Row, choices: Choices) -> Twins | None:
@@ -85,7 +84,7 @@ def further_json_twins(
     asked = [
         row
         for row in rows
-        if (row.task in IN_JSON and row.form == "prose" and row.first and row.frames == 1)
+        if (row.task in TASKS and row.form == "prose" and row.first and row.frames == 1)
         and (not isinstance(row.label, dict) or len(row.label) == len(TASKS[row.task].labels))
     ]
     pairs = []

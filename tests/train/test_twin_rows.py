@@ -110,7 +110,7 @@ def test_prose_rows_get_further_json_twins(
 ) -> None:
     pairs = further_json_twins(rows, processor, choices, 100)
     whole = {row.task for row in rows if row.form == "prose" and row.first and row.frames == 1}
-    assert {pair.first.task for pair in pairs} == whole - {"action_units"}
+    assert {pair.first.task for pair in pairs} == whole
     for pair in pairs:
         assert (pair.first.form, pair.second.form) == ("prose", "json")
         assert (pair.second.face, pair.second.label) == (pair.first.face, pair.first.label)
