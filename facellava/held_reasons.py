@@ -5,7 +5,8 @@ clause that could still follow is one that the face's measurements do not suppor
 leads there is barred and the model says the next likely thing. A claim that is begun is said to its
 end, or a model that is kept from its words would end it in others that nothing measures ("the face
 is close together"), and none is said twice. The verdict before the reasons, and sentences that are
-no claims, are the model's own.
+no claims, are the model's own; but what follows "Age:" is a number of years, whatever was said of
+the face before.
 
 This is for models that learned the inventory's words. One whose reasons another annotator wrote
 is better asked with free reasons.
@@ -24,7 +25,7 @@ from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from facellava.claims import CLAIMS
 from facellava.evidence import find_claims
-from facellava.tasks import has_whole_lead
+from facellava.tasks import TASKS, has_whole_lead
 from facellava.tasks.unanswerable import UNANSWERABLE
 
 # How tokenizers spell what is no letter: of bytes, and of pieces of sentences.
@@ -41,6 +42,11 @@ _LEADS_TO_CLAIM: Final = re.compile(r"(?:\b(?:that|because|and)|[:,])\s*$")
 _REFUSAL: Final = re.compile(
     rf'\s*(?:{UNANSWERABLE.title}:|\{{\s*"task"\s*:\s*"{UNANSWERABLE.name}")'
 )
+# Behind these one of some words follows at once.
+_ONE_WORD: Final = {
+    f"{TASKS[name].title}:": tuple(f" {label}" for label in TASKS[name].labels)
+    for name in ("expression", "age", "deepfake")
+}
 _REASONS: Final = re.compile(r'"reasons"\s*:')
 # Two bits behind those of the claims.
 _NEVER_BARRED: Final = 1 << len(CLAIMS)
@@ -92,6 +98,7 @@ class HeldReasons:
         # A few thousand beginnings at most, and each is met again and again.
         self._first = lru_cache(maxsize=None)(self._first_tokens)
         self._leading = lru_cache(maxsize=None)(self._tokens_into_claims)
+        self._naming = lru_cache(maxsize=None)(self._words_behind)
         self._further = lru_cache(maxsize=None)(self._going_on)
         # Asked twice for a token, and for all faces that get the same words.
         self._state = lru_cache(maxsize=1024)(self._read)
@@ -112,7 +119,7 @@ class HeldReasons:
         """
         text = self.text(written)
         others = scores.clone()
-        if onward := self.onward(text, held):
+        if onward := self.verdicts(text) or self.onward(text, held):
             kept = torch.tensor(onward, device=scores.device)
             others.fill_(float("-inf"))
             others[kept] = scores[kept]
@@ -122,6 +129,14 @@ class HeldReasons:
             return
         if others.isfinite().any():
             scores.copy_(others)
+
+    def verdicts(self, text: str) -> list[int]:
+        """Ids of the tokens that can begin the verdict, where a word has to follow; or none.
+
+        Args:
+            text: of the answer so far.
+        """
+        return self._naming(text.lstrip()) if text.lstrip() in _ONE_WORD else []
 
     def barred(self, text: str, held: Collection[str]) -> list[int]:
         """Ids of the tokens that would begin, or go on with, nothing but claims that do not hold.
@@ -203,6 +218,11 @@ class HeldReasons:
                 # A second space is none ("the lip corners are  level").
                 found |= self._going_on(clause, " ") if clause.endswith(" ") else {}
         return found
+
+    def _words_behind(self, lead: str) -> list[int]:
+        """Tokens that begin a word that may follow this."""
+        begun = {word[:end] for word in _ONE_WORD[lead] for end in range(1, len(word) + 1)}
+        return [number for number, text in enumerate(self._spelled) if text in begun]
 
     def _first_tokens(self, after_word: bool) -> dict[int, int]:
         """Tokens that begin a claim."""

@@ -126,6 +126,35 @@ def test_refusals_are_left_as_they_are(
                 assert reasons.barred(reasons.text(ids[:end]), SMILING) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Age:", {str(year) for year in range(117)}),
+        ("Expression:", set(TASKS["expression"].labels)),
+        (f"{TASKS['deepfake'].title}:", {"real", "fake"}),
+        # Lists, refusals and what is further on are the model's own.
+        (f"{TASKS['action_units'].title}:", set()),
+        ("Age: 30 years. Of the face:", set()),
+        ("Age", set()),
+    ],
+)
+def test_a_verdict_is_a_word_of_its_task(reasons: HeldReasons, text: str, words: set[str]) -> None:
+    may = {reasons.text([token]) for token in reasons.verdicts(text)}
+    assert all(any(f" {word}".startswith(begun) for word in words) for begun in may)
+    # Each can be said, in one piece or in several.
+    assert all(any(f" {word}".startswith(begun) for begun in may) for word in words)
+
+
+def test_what_was_said_before_is_no_age(model: FaceLlava, found_face: Face) -> None:
+    """Nano would say "Age: happiness" here, now and then."""
+    expression = TASKS["expression"].canonical_question
+    turns = [(expression, f"Expression: {word}.") for word in TASKS["expression"].labels]
+    ages = [TASKS["age"].canonical_question] * len(turns)
+    answers = model.ask_many([found_face] * len(turns), ages, [[turn] for turn in turns])
+    assert [answer.unreadable for answer in answers] == [None] * len(turns)
+    assert sum(answer.task == "age" for answer in answers) > len(turns) / 2
+
+
 def test_of_a_face_without_any_claim_other_things_can_be_said(
     reasons: HeldReasons, tokenizer: PreTrainedTokenizerBase
 ) -> None:
