@@ -92,13 +92,13 @@ class HeldReasons:
             # "I" is a whole word, and no piece of one in small letters.
             if text.strip() != "I":
                 self._tokens.setdefault(text.lower(), []).append(number)
+        self._verdicts = {lead: self._beginning(words) for lead, words in _ONE_WORD.items()}
         # In JSON, a further reason, which is not begun where nothing is left to say.
         self._another = [number for number, text in enumerate(self._spelled) if '",' in text]
         self._most = max(map(len, self._spelled))
         # A few thousand beginnings at most, and each is met again and again.
         self._first = lru_cache(maxsize=None)(self._first_tokens)
         self._leading = lru_cache(maxsize=None)(self._tokens_into_claims)
-        self._naming = lru_cache(maxsize=None)(self._words_behind)
         self._further = lru_cache(maxsize=None)(self._going_on)
         # Asked twice for a token, and for all faces that get the same words.
         self._state = lru_cache(maxsize=1024)(self._read)
@@ -119,8 +119,8 @@ class HeldReasons:
         """
         text = self.text(written)
         others = scores.clone()
-        if onward := self.verdicts(text) or self.onward(text, held):
-            kept = torch.tensor(onward, device=scores.device)
+        if wanted := self.verdicts(text) or self.onward(text, held):
+            kept = torch.tensor(wanted, device=scores.device)
             others.fill_(float("-inf"))
             others[kept] = scores[kept]
         elif barred := self.barred(text, held):
@@ -136,7 +136,7 @@ class HeldReasons:
         Args:
             text: of the answer so far.
         """
-        return self._naming(text.lstrip()) if text.lstrip() in _ONE_WORD else []
+        return self._verdicts.get(text.lstrip(), [])
 
     def barred(self, text: str, held: Collection[str]) -> list[int]:
         """Ids of the tokens that would begin, or go on with, nothing but claims that do not hold.
@@ -219,9 +219,9 @@ class HeldReasons:
                 found |= self._going_on(clause, " ") if clause.endswith(" ") else {}
         return found
 
-    def _words_behind(self, lead: str) -> list[int]:
-        """Tokens that begin a word that may follow this."""
-        begun = {word[:end] for word in _ONE_WORD[lead] for end in range(1, len(word) + 1)}
+    def _beginning(self, words: Sequence[str]) -> list[int]:
+        """Tokens that begin one of these words."""
+        begun = {word[:end] for word in words for end in range(1, len(word) + 1)}
         return [number for number, text in enumerate(self._spelled) if text in begun]
 
     def _first_tokens(self, after_word: bool) -> dict[int, int]:

@@ -71,7 +71,7 @@ class MixedFakes:
         return np.flatnonzero(self.rare & (self.fake == fake)).tolist()
 
     def beside(self, face: int) -> tuple[int, float]:
-        """Another face of its dataset, and the face's own share (drawn with torch's generator)."""
+        """A face of its dataset, rarely itself, and the first one's share (torch's generator)."""
         faces = self._faces[str(self.source[face])]
         other = int(faces[int(torch.randint(len(faces), ()))])
         return other, float(torch.distributions.Beta(EVENNESS, EVENNESS).sample())

@@ -84,7 +84,9 @@ class SoftTargets:
         self.uncoded = arrays.units == ABSENT
         self.coded = (arrays.units != ABSENT).any(axis=1)
         self.fake = arrays.fake
-        self.judged = (arrays.fake != ABSENT) & ~(False if rare is None else rare)
+        self.judged = arrays.fake != ABSENT
+        if rare is not None:
+            self.judged &= ~rare
         self._expressions = [EXPRESSIONS.index(word) for word in choices.expressions]
         self._unit_of = {
             int(token): number
@@ -102,7 +104,7 @@ class SoftTargets:
         if task == "age" and np.isfinite(self.soft.years[face]):
             return tuple(Target(decision, self._years(face)) for decision in decisions)
         if task == "deepfake" and self.judged[face] and np.isfinite(self.soft.fake[face]):
-            found = _origin(float(self.soft.fake[face]))
+            found = _real_or_fake(float(self.soft.fake[face]))
             return tuple(Target(decision, found) for decision in decisions)
         if task == "attributes" and len(row.label) == len(decisions):
             yes = [float(self.soft.attributes[face, ATTRIBUTES.index(name)]) for name in row.label]
@@ -124,7 +126,7 @@ class SoftTargets:
             share: of the first, from 0 to 1.
         """
         fake = share * float(self.fake[row.face]) + (1 - share) * float(self.fake[other])
-        found = _origin(UNSURE + (1 - 2 * UNSURE) * fake)
+        found = _real_or_fake(UNSURE + (1 - 2 * UNSURE) * fake)
         decisions = self.choices.decisions(row.text, row.naming.stop, row.task, row.form)
         return tuple(Target(decision, found) for decision in decisions)
 
@@ -154,7 +156,7 @@ class SoftTargets:
                 yield Target(decision, np.array([none, 1 - none], np.float32))
 
 
-def _origin(fake: float) -> Chances:
+def _real_or_fake(fake: float) -> Chances:
     return np.array([fake if word == "fake" else 1 - fake for word in _FAKE], np.float32)
 
 
