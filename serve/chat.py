@@ -10,6 +10,7 @@ from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import gradio as gr
 
@@ -43,6 +44,8 @@ class _Page:
 
     def __init__(self, api: ChatApi) -> None:
         self.api = api
+        # Gradio forgets a tab that has been closed for an hour, and so does this.
+        self.tabs: WeakValueDictionary[str | None, Tab] = WeakValueDictionary()
         self.blocks = gr.Blocks(
             title="facellava", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)
         )
@@ -159,6 +162,7 @@ class _Page:
         talk = [self.chat, self.ask, self.stop]
         look = [self.tab, self.model]
         self.blocks.load(self._greet, self.tab, [self.model, self.status], **asking, **private)
+        self.blocks.unload(self._closed)
         photo = (self.photo.input, self.photo.clear)
         # A recording is no input to Gradio.
         clip = (self.clip.input, self.clip.clear, self.clip.stop_recording)
@@ -209,12 +213,22 @@ class _Page:
         self.stop.click(self._stop, self.tab, talk, **at_once, **private)
         self.chat.clear(self._forget, self.tab, [*talk, *result], **at_once, **private)
 
-    async def _greet(self, tab: Tab) -> Updates:
+    async def _greet(self, tab: Tab, request: gr.Request) -> Updates:
         """The choice of models, or why there is none."""
+        self.tabs[request.session_hash] = tab
         try:
             return {self.model: await self._choice(tab)}
         except FacellavaError as error:
             return {self.status: panels.warning(str(error))}
+
+    def _closed(self, request: gr.Request) -> None:
+        """The browser let go of a tab; one that slept may come back and ask again.
+
+        Gradio ends an answer by itself only where the page had begun to read it.
+        """
+        tab = self.tabs.get(request.session_hash)
+        if tab and tab.session:
+            tab.session.end_work()
 
     async def _choice(self, tab: Tab) -> gr.Dropdown:
         """The model and its adapters; shown where there is more than one."""

@@ -256,8 +256,12 @@ class Session:
             running.stop()
 
     def leave(self) -> None:
-        """Nobody looks at this any more: all that still runs for it ends."""
+        """The tab turns to something else."""
         self.left = True
+        self.end_work()
+
+    def end_work(self) -> None:
+        """Nobody waits any more: all that still runs for this ends."""
         for person in self.persons:
             if person.running:
                 person.running.stop()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, Response, expect
 
 from facellava.tasks import TASKS
 from serve.chat_api import ChatApi
@@ -198,12 +198,26 @@ def test_stop_ends_an_answer_here_and_at_the_server(
         expect(page.get_by_role("button", name="Ask")).to_be_visible()
         expect(page.locator("#fl-chat")).not_to_contain_text("teeth")
         assert until(lambda: fake.left == 1)
-        # So does leaving: nobody is left to read on.
-        ask(page, EXPRESSION)
-        expect(page.get_by_role("button", name="Stop")).to_be_visible()
-        assert until(lambda: len(fake.asked["chat"]) == 2)
+        assert fake.heard_out == 0
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("reads", [True, False])
+def test_leaving_ends_an_answer_at_the_server(
+    open_tab: Callable[..., Page], fake_api: FakeApi, photos: Path, reads: bool
+) -> None:
+    """Also where the tab is closed between asking and reading."""
+    with fake_api(pause=1.0) as (fake, api), open_page(ChatApi(api)) as address:
+        page = open_tab(address)
+        upload(page, photos / "one.png")
+        expect(page.locator("#fl-status")).to_contain_text("One face")
+        if not reads:
+            page.route("**/queue/data*", lambda route: route.abort())
+        with page.expect_event("response" if reads else "requestfailed", is_stream):
+            ask(page, EXPRESSION)
+        assert until(lambda: len(fake.asked["chat"]) == 1)
         page.close()
-        assert until(lambda: fake.left == 2)
+        assert until(lambda: fake.left == 1)
         assert fake.heard_out == 0
 
 
@@ -318,6 +332,11 @@ def test_a_server_that_is_down_busy_or_broken_is_a_sentence_and_the_next_questio
         ).to_be_visible()
         upload(page, photos / "one.png")
         expect(page.get_by_role("alert").filter(has_text=f"{gone} does not answer")).to_be_visible()
+
+
+def is_stream(traffic: Request | Response) -> bool:
+    """Whether a page reads its answers there."""
+    return "/queue/data" in traffic.url
 
 
 def until(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
