@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -34,6 +35,27 @@ ApiKeyOption = Annotated[
     typer.Option("--api-key", envvar="FACELLAVA_API_KEY", help="The server's key."),
 ]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _with_a_place(file: Path | None) -> Path | None:
+    """Before long work is the time to say that its result could not be written."""
+    if file is not None:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            usable = os.access(file.parent, os.W_OK)
+        except OSError:
+            usable = False
+        if not usable:
+            raise typer.BadParameter(f"'{file.parent}' is no folder that can be written to.")
+    return file
+
+
+JsonFileOption = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--json", dir_okay=False, callback=_with_a_place, help="Write the figures here too."
+    ),
+]
 CropFlag = Annotated[
     bool, typer.Option("--declared-crop", help="Each picture is one tightly cropped face.")
 ]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Optional
 
 import typer
 
-from facellava.cli.arguments import ModelOption, named_folders
+from facellava.cli.arguments import JsonFlag, ModelOption, named_folders
 from facellava.cli.endpoint_options import (
     CacheOption,
     ConcurrencyOption,
@@ -131,7 +131,7 @@ def _check_sources(entries: list[Any], fold: int) -> None:
 
 @app.command("sources")
 def build_sources(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """The datasets that can be built from: what the folder must hold, terms, consent."""
     from data_builders.sources import SOURCES

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
-from facellava.cli.arguments import ApiKeyOption, FreeReasonsFlag, ModelOption
+from facellava.cli.arguments import (
+    ApiKeyOption,
+    FreeReasonsFlag,
+    JsonFileOption,
+    JsonFlag,
+    ModelOption,
+)
 from facellava.cli.dataset_folders import RootsOption
 from facellava.cli.endpoint_options import (
     CacheOption,
@@ -55,7 +61,7 @@ WorkersOption = Annotated[int, typer.Option(help="Processes that look for faces;
 
 
 @app.command()
-def protocols(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def protocols(as_json: JsonFlag = False) -> None:
     """What can be measured: every protocol with its dataset, part and figures."""
     from eval.protocols import PROTOCOLS, SUITES
 
@@ -275,10 +281,7 @@ def score(run: RunArgument) -> None:
 def compare(
     first: RunArgument,
     second: RunArgument,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--json", dir_okay=False, help="Write the figures here too."),
-    ] = None,
+    out: JsonFileOption = None,
 ) -> None:
     """Is the second run better than the first? Paired tests on the faces that both were asked."""
     from eval.comparison import compare_runs, markdown
@@ -311,10 +314,10 @@ def export(
 
 @app.command("questions")
 def eval_questions(
-    out: Annotated[Path, typer.Option("--json", help="Where the report goes.")],
     model: ModelOption = None,
+    out: JsonFileOption = None,
 ) -> None:
-    """How many freely worded questions are answered under the right lead."""
+    """How many freely worded questions are answered under the right lead; each that is not."""
     from eval.routing import evaluate_routing, read_questions
     from eval.run_folder import write_json
     from facellava.faces import find_faces, read_photo
@@ -324,9 +327,9 @@ def eval_questions(
     loaded = FaceLlava.load(model)
     face = find_faces(read_photo(sample_photo()))[0]
     found = evaluate_routing(loaded, face, read_questions())
-    write_json(out, found)
-    typer.echo(json.dumps({k: v for k, v in found.items() if k != "astray"}, indent=2))
-    typer.echo(f"The report, with the questions that went astray, is in {out}", err=True)
+    if out is not None:
+        write_json(out, found)
+    typer.echo(json.dumps(found, indent=2))
 
 
 @app.command()

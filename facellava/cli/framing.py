@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from facellava.cli.arguments import ModelOption
+from facellava.cli.arguments import JsonFileOption, ModelOption
 from facellava.cli.dataset_folders import DatasetFolders, RootsOption
 from facellava.cli.explaining import OnlyOption, answering_checkpoint, sampled, show
 from facellava.cli.reporting import RunArgument
@@ -26,10 +26,7 @@ def framing(
     model: ModelOption = None,
     only: OnlyOption = None,
     sample: Annotated[int, typer.Option(min=0, help="Faces of each protocol; 0 for all.")] = 200,
-    out: Annotated[
-        Optional[Path],  # noqa: UP045  (typer reads the annotation at run time)
-        typer.Option("--json", dir_okay=False, help="Write the figures here too."),
-    ] = None,
+    out: JsonFileOption = None,
 ) -> None:
     """Show the faces' own pictures in other ways: are they found, is the same said of them?
 

@@ -70,6 +70,18 @@ def test_two_runs_are_compared_on_the_same_faces(
     assert "are not the same" in refused.trouble[-1]
 
 
+def test_a_report_without_a_place_is_refused_before_the_work(
+    facellava: Facellava, tmp_path: Path
+) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("no folder")
+    for words in (("questions",), ("compare", tmp_path / "no", tmp_path / "no")):
+        refused = facellava("eval", *words, "--json", taken / "found.json")
+        assert (refused.code, refused.out) == (2, "")
+        words_alone = refused.err.replace("│", " ").split()
+        assert "is no folder that can be written to." in " ".join(words_alone)
+
+
 def test_a_sheet_shows_faces_of_a_run(
     facellava: Facellava, packs: Path, reciting_checkpoint: Path, tmp_path: Path
 ) -> None:
