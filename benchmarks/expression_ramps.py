@@ -12,7 +12,7 @@ From such a ramp a clip of any timing can be put together. Goes on after a stop.
 A file holds N ramps of L levels, each level seen V times: `jpeg`, all crops (96 x 96 RGB) one after
 the other, with `ends` (N * L * V,) of each; `landmarks` (N, L, V, 68, 2) in [0, 1] of the crop;
 `labels` (N,) into `facellava.tasks.expression.BASIC`; `person` (N,), and `test` (N,) bool. People
-who are tested are not trained on.
+who are tested are not trained on, and none of them is in a corpus of `data_builders`.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ LEVELS: Final = (0.0, 1 / 3, 2 / 3, 1.0)
 VIEWS: Final = 2
 PICTURE: Final = 144  # pixels rendered
 FINDER_ERROR: Final = 1.0  # pixels of the picture
+PEOPLE: Final = 3  # keeps them apart from the people of data_builders.sources.ict_facekit
 RAMPS_A_PERSON: Final = len(BASIC)
 TESTED: Final = 3  # every third person
 JPEG_QUALITY: Final = 90
@@ -103,8 +104,8 @@ def _joined(parts: Sequence[Ramps]) -> Ramps:
 
 def ramps_of_person(studio: Studio, number: int) -> Ramps:
     """One ramp an expression of the model's person number so-and-so, each in a shot of its own."""
-    person = draw_person(np.random.default_rng((1, number)), len(studio.model.identity_offsets))
-    rng = np.random.default_rng((2, number))
+    rng = np.random.default_rng((PEOPLE, number))
+    person = draw_person(rng, len(studio.model.identity_offsets))
     seen = []
     for name in BASIC:
         eyes = PICTURE * float(rng.uniform(0.27, 0.32))

@@ -5,8 +5,8 @@ clause that could still follow is one that the face's measurements do not suppor
 leads there is barred and the model says the next likely thing. A claim that is begun is said to its
 end, or a model that is kept from its words would end it in others that nothing measures ("the face
 is close together"), and none is said twice. The verdict before the reasons, and sentences that are
-no claims, are the model's own; but what follows "Age:" is a number of years, whatever was said of
-the face before.
+no claims, are the model's own; but what follows "Age:" is a number of years and a full stop,
+whatever was said of the face before.
 
 This is for models that learned the inventory's words. One whose reasons another annotator wrote
 is better asked with free reasons.
@@ -42,10 +42,13 @@ _LEADS_TO_CLAIM: Final = re.compile(r"(?:\b(?:that|because|and)|[:,])\s*$")
 _REFUSAL: Final = re.compile(
     rf'\s*(?:{UNANSWERABLE.title}:|\{{\s*"task"\s*:\s*"{UNANSWERABLE.name}")'
 )
-# Behind these one of some words follows at once.
-_ONE_WORD: Final = {
-    f"{TASKS[name].title}:": tuple(f" {label}" for label in TASKS[name].labels)
-    for name in ("expression", "age", "deepfake")
+# Behind "Expression:", "Age:" and "Deepfake:" nothing but these can be read.
+_LEADS: Final = (
+    *(TASKS["age"].lead(int(years)) for years in TASKS["age"].labels),
+    *(TASKS[name].lead(word) for name in ("expression", "deepfake") for word in TASKS[name].labels),
+)
+_WITHIN_LEADS: Final = {
+    lead[:end] for lead in _LEADS for end in range(lead.index(":") + 1, len(lead))
 }
 _REASONS: Final = re.compile(r'"reasons"\s*:')
 # Two bits behind those of the claims.
@@ -92,7 +95,6 @@ class HeldReasons:
             # "I" is a whole word, and no piece of one in small letters.
             if text.strip() != "I":
                 self._tokens.setdefault(text.lower(), []).append(number)
-        self._verdicts = {lead: self._beginning(words) for lead, words in _ONE_WORD.items()}
         # In JSON, a further reason, which is not begun where nothing is left to say.
         self._another = [number for number, text in enumerate(self._spelled) if '",' in text]
         self._most = max(map(len, self._spelled))
@@ -100,6 +102,7 @@ class HeldReasons:
         self._first = lru_cache(maxsize=None)(self._first_tokens)
         self._leading = lru_cache(maxsize=None)(self._tokens_into_claims)
         self._further = lru_cache(maxsize=None)(self._going_on)
+        self._verdicts = lru_cache(maxsize=None)(self._into_leads)
         # Asked twice for a token, and for all faces that get the same words.
         self._state = lru_cache(maxsize=1024)(self._read)
 
@@ -131,12 +134,13 @@ class HeldReasons:
             scores.copy_(others)
 
     def verdicts(self, text: str) -> list[int]:
-        """Ids of the tokens that can begin the verdict, where a word has to follow; or none.
+        """Ids of the tokens that go on with a verdict of one word; empty elsewhere.
 
         Args:
             text: of the answer so far.
         """
-        return self._verdicts.get(text.lstrip(), [])
+        lead = text.lstrip()
+        return self._verdicts(lead) if lead in _WITHIN_LEADS else []
 
     def barred(self, text: str, held: Collection[str]) -> list[int]:
         """Ids of the tokens that would begin, or go on with, nothing but claims that do not hold.
@@ -219,10 +223,13 @@ class HeldReasons:
                 found |= self._going_on(clause, " ") if clause.endswith(" ") else {}
         return found
 
-    def _beginning(self, words: Sequence[str]) -> list[int]:
-        """Tokens that begin one of these words."""
-        begun = {word[:end] for word in words for end in range(1, len(word) + 1)}
-        return [number for number, text in enumerate(self._spelled) if text in begun]
+    def _into_leads(self, begun: str) -> list[int]:
+        """Tokens that go on with a lead, or end it and say more."""
+        return [
+            token
+            for token, text in enumerate(self._spelled)
+            if text and (begun + text in _WITHIN_LEADS or (begun + text).startswith(_LEADS))
+        ]
 
     def _first_tokens(self, after_word: bool) -> dict[int, int]:
         """Tokens that begin a claim."""

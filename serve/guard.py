@@ -28,7 +28,7 @@ API: Final = ("/v1/", "/health", "/openapi.json")
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # How long a refused body is read on, in all and without anything arriving.
 LINGER_SECONDS: Final = 5.0
-SILENT_SECONDS: Final = 0.5
+SILENT_SECONDS: Final = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ class Announced:
     """Gives each request an id, logs it, and answers for whatever fails inside.
 
     A client's own X-Request-Id is kept where it is short and plain. After an error the connection
-    ends, and what is left of the body is read away first: a connection that is closed on unread
-    bytes is reset, and the client never sees the answer.
+    ends, but for GET and HEAD, and what is left of the body is read away first: a connection that
+    is closed on unread bytes is reset, and the client never sees the answer.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -92,7 +92,9 @@ class Announced:
                 1000 * (time.monotonic() - began),
             )
         if lingers:
-            await _read_away(receive)
+            # A server that stops ends this early; the client has its answer.
+            with suppress(asyncio.CancelledError):
+                await _read_away(receive)
             await send({"type": "http.response.body"})
 
 

@@ -57,7 +57,8 @@ class ScratchSettings(Strict):
             contradicted; from a less certain one on, an answer is not learned (see
             train.sure_reasons). At 1 all reasons are.
         soft_labels: stage 2's verdicts learn probabilities, too, so much of which are the soft
-            labels' and the rest the labels' (see train.soft_labels); at 0 the labels alone.
+            labels' and the rest the labels' (see train.soft_labels); at 0 the labels alone. Real
+            or fake faces of small datasets keep theirs (see train.rare_fakes).
         verdict_rows: so many rows are added that teach verdicts alone, as a share of stage 2's
             samples; needs soft_labels (see train.verdict_rows).
         mixed_fakes: so many rows are added that show means of real and generated faces of small

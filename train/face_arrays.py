@@ -38,6 +38,7 @@ UNITS = TASKS["action_units"].labels
 VOTES = (*EXPRESSIONS, "contempt")
 MEASURED = tuple(MEASUREMENTS)
 ABSENT = -1
+SELF_BLENDED = "_self_blended"  # datasets that end so are made of another one's faces
 CHUNK = 64
 
 

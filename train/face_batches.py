@@ -22,12 +22,11 @@ from facellava.faces import CROP_SIZE, Face
 from facellava.faces.self_blend import self_blend
 from facellava.image_processor import FaceLlavaImageProcessor
 from train.augment import erase, mirror, recolour, roughen, shift, to_pictures
-from train.face_arrays import ABSENT, FaceArrays, use_one_thread
+from train.face_arrays import ABSENT, SELF_BLENDED, FaceArrays, use_one_thread
 from train.heads import expression_targets, measured_scale
 
 IMAGE_PROCESSOR = FaceLlavaImageProcessor()
 AHEAD = 4  # batches whose fakes are made while others are learned from
-MADE = "_self_blended"
 LABELS = ("expression", "votes", "age", "attributes", "units", "fake", "measured")
 
 
@@ -77,7 +76,7 @@ class FaceBatches:
         self.counts = self._counts()
         # Sets with ages hold photos only; what was restyled once is not restyled again.
         real = (arrays.fake == 0) | (arrays.age >= 0)
-        self.real = np.flatnonzero(real & ~np.char.endswith(arrays.source, MADE))
+        self.real = np.flatnonzero(real & ~np.char.endswith(arrays.source, SELF_BLENDED))
 
     def _groups(self) -> tuple[list[NDArray[np.int64]], list[NDArray[np.float64] | None]]:
         arrays = self.arrays

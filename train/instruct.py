@@ -19,18 +19,20 @@ from facellava.conversation import face_conversation
 from facellava.errors import BadSample
 from facellava.processor import IGNORED_LABEL, EncodedText, FaceLlavaProcessor
 from facellava.records import Sample
+from facellava.tasks import parse_prose
 from train.dataset import check_taught, learned_tokens
 from train.face_arrays import ABSENT
 from train.features import FeatureCache
 from train.rare_fakes import MixedFakes
 from train.resting_faces import RestingFaces
 from train.rows import Row
-from train.soft_targets import SoftTargets, Targets
+from train.soft_targets import SoftTargets, Target, Targets
 from train.sure_reasons import Readings, learning_sure_reasons
 from train.twins import Decision, Verdicts
 from train.usable import Usable
 
 CLIP_EVERY = 25
+NO_REASONS = 0.3  # of first answers of conversations that turn to another task
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,7 @@ def switching_rows(
 
     The faces of a dataset have labels of one kind, so that no corpus asks for the age behind an
     expression. The two samples are of two faces: what is taught is the second task's name alone.
+    Some first answers end with their verdict, as a caller may have asked for no more.
     """
     known = [sample for sample in samples if sample.face_id in face_index and not sample.history]
     if len({sample.task for sample in known}) < 2:
@@ -120,7 +123,10 @@ def switching_rows(
         first, then = draw.sample(known, 2)
         if first.task == then.task:
             continue
-        turns = [(first.question, first.answer)]
+        said = first.answer
+        if draw.random() < NO_REASONS and not said.startswith("{"):
+            said = said.removesuffix(parse_prose(said).reasons).strip()
+        turns = [(first.question, said)]
         messages = face_conversation("image", then.question, turns, then.answer)
         text = processor.encode_text(messages, [1], training=True)
         naming = naming_places(then.answer, text, processor.tokenizer)
@@ -223,13 +229,15 @@ class InstructionRows(Dataset[list[dict[str, Any]]]):
             before = int(torch.randint(row.at_rest + 1, ()))
             faces = [*beside[:before], *faces, *beside[before:]]
         features, landmarks = self._cached(faces)
-        targets = self.soft.of_row(row) if self.soft else ()
+        targets: tuple[Target, ...] = ()
         if row.mixed and self.mixes and self.soft:
             other, share = self.mixes.beside(row.face)
             others, points = self._cached([other])
             features = share * features + (1 - share) * others
             landmarks = share * landmarks + (1 - share) * points
             targets = self.soft.of_mixed(row, other, share)
+        elif self.soft:
+            targets = self.soft.of_row(row)
         return {
             "text": row.text,
             "form": row.form,

@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from train.face_arrays import ABSENT, FaceArrays
+from train.face_arrays import ABSENT, SELF_BLENDED, FaceArrays
 from train.rows import Row
 
 # Of Beta(a, a), from which the shares of two pictures are drawn: more often uneven than even.
@@ -39,15 +40,18 @@ def rare_fakes(rows: Sequence[Row], source: NDArray[np.str_]) -> list[Row]:
 def _times_more(sources: Iterable[str]) -> Mapping[str, int]:
     """How often more a dataset is shown: it takes part by the square root of its rows.
 
-    As in the encoder's batches.
+    As in the encoder's batches. Blends are alike whatever dataset they are made of, and enough.
     """
     counts = Counter(sources)
     most = max(counts.values(), default=0)
-    return {name: round(math.sqrt(most / count)) - 1 for name, count in counts.items()}
+    return {
+        name: 0 if name.endswith(SELF_BLENDED) else round(math.sqrt(most / count)) - 1
+        for name, count in counts.items()
+    }
 
 
 class MixedFakes:
-    """Faces of small datasets that hold both real and generated pictures.
+    """Faces of small datasets that hold both real and generated pictures, blends left out.
 
     Args:
         arrays: the faces' labels and datasets.
@@ -65,6 +69,10 @@ class MixedFakes:
             if more and len(np.unique(arrays.fake[faces])) > 1:
                 self._faces[name] = faces
         self.rare = np.isin(arrays.source, [*self._faces]) & labelled
+
+    def without(self, arrays: FaceArrays) -> FaceArrays:
+        """The labels, without whether these faces are real."""
+        return replace(arrays, fake=np.where(self.rare, ABSENT, arrays.fake).astype(np.int8))
 
     def of_label(self, fake: int) -> list[int]:
         """Those of one label."""

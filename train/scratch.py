@@ -368,7 +368,8 @@ def _rows(
         mixes = MixedFakes(train.arrays)
         soft = SoftTargets(said, train.arrays, choices, mixes.rare)
         more = round(scratch.verdict_rows * count)
-        rows += verdict_rows(said, train.arrays, resting, processor, more, config.seed)
+        others = mixes.without(train.arrays)
+        rows += verdict_rows(said, others, resting, processor, more, config.seed)
         rows += mixed_rows(mixes, processor, round(scratch.mixed_fakes * count), config.seed)
     return InstructionRows(
         rows, features, train.arrays.units, scratch.swapped, twins, resting, soft, mixes

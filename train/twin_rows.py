@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from facellava.config import IMAGE_TOKEN, VIDEO_TOKEN
 from facellava.conversation import face_conversation
 from facellava.processor import IGNORED_LABEL, EncodedText, FaceLlavaProcessor
-from facellava.tasks import TASKS, Label, ask_for_json
+from facellava.tasks import ANSWERABLE, TASKS, Label, ask_for_json
 from train.instruct import Twins, learning_only, naming_places
 from train.resting_faces import RestingFaces
 from train.rows import Row
@@ -84,7 +84,7 @@ def further_json_twins(
     asked = [
         row
         for row in rows
-        if (row.task in TASKS and row.form == "prose" and row.first and row.frames == 1)
+        if (row.task in ANSWERABLE and row.form == "prose" and row.first and row.frames == 1)
         and (not isinstance(row.label, dict) or len(row.label) == len(TASKS[row.task].labels))
     ]
     pairs = []

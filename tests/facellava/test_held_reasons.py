@@ -16,9 +16,14 @@ from facellava.evidence import find_claims, supported_claims
 from facellava.faces import Face, measure
 from facellava.held_reasons import HeldReasons, OnlyHeldReasons
 from facellava.predictor import FaceLlava
-from facellava.tasks import TASKS, Verdict
+from facellava.tasks import TASKS, Verdict, has_whole_lead
 from facellava.tasks.unanswerable import HINTS, KINDS
 
+LEADS = (
+    *(TASKS["age"].lead(years) for years in range(117)),
+    *(TASKS["expression"].lead(label) for label in TASKS["expression"].labels),
+    *(TASKS["deepfake"].lead(label) for label in ("real", "fake")),
+)
 SMILING = frozenset({"lip_corners_raised", "lips_parted", "teeth_visible"})
 
 
@@ -127,22 +132,48 @@ def test_refusals_are_left_as_they_are(
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("Age:", {str(year) for year in range(117)}),
-        ("Expression:", set(TASKS["expression"].labels)),
-        (f"{TASKS['deepfake'].title}:", {"real", "fake"}),
-        # Lists, refusals and what is further on are the model's own.
-        (f"{TASKS['action_units'].title}:", set()),
-        ("Age: 30 years. Of the face:", set()),
-        ("Age", set()),
-    ],
-)
-def test_a_verdict_is_a_word_of_its_task(reasons: HeldReasons, text: str, words: set[str]) -> None:
+    "text",
+    ["Age:", "Age: ", "Age: 1", "Age: 11", "Age: 34 ye", "Expression:", "Expression: c",
+     "Expression: happiness", f"{TASKS['deepfake'].title}:"],
+)  # fmt: skip
+def test_a_verdict_of_one_word_is_its_tasks(reasons: HeldReasons, text: str) -> None:
     may = {reasons.text([token]) for token in reasons.verdicts(text)}
-    assert all(any(f" {word}".startswith(begun) for word in words) for begun in may)
+    ends = [lead.removeprefix(text) for lead in LEADS if lead.startswith(text)]
+    assert all(any(end.startswith(more) for end in ends) for more in may if "." not in more)
+    assert all(more.startswith(tuple(ends)) for more in may if "." in more)
     # Each can be said, in one piece or in several.
-    assert all(any(f" {word}".startswith(begun) for begun in may) for word in words)
+    assert all(any(end.startswith(more) for more in may) for end in ends)
+
+
+@pytest.mark.parametrize(
+    "text",
+    # Lists, refusals and what is further on are the model's own, and so is what cannot be mended.
+    [f"{TASKS['action_units'].title}:", "Age: 30 years. Of the face:", "Age: 30 years.", "Age",
+     "", "Age: old"],
+)  # fmt: skip
+def test_other_words_are_no_verdicts(reasons: HeldReasons, text: str) -> None:
+    assert reasons.verdicts(text) == []
+
+
+def test_a_verdict_that_is_begun_in_pieces_ends_as_one(
+    reasons: HeldReasons, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Whatever else the model would rather say."""
+    spelled = {reasons.text([token]): token for token in range(len(tokenizer))}
+    for start, liked in (
+        ("Age:", [" ", "h", "a"]),
+        ("Age:", [" 1", "9", "9"]),
+        ("Expression:", [" c", "o", "o", "l"]),
+    ):
+        written = tokenizer.encode(start, add_special_tokens=False)
+        while not has_whole_lead(reasons.text(written)):
+            scores = torch.zeros(len(tokenizer))
+            if liked:
+                scores[spelled[liked.pop(0)]] = 1.0
+            reasons.keep(scores, written, [])
+            written.append(int(scores.argmax()))
+            assert len(written) < 40
+        assert reasons.text(written).startswith(LEADS)
 
 
 def test_what_was_said_before_is_no_age(model: FaceLlava, found_face: Face) -> None:

@@ -60,6 +60,8 @@ def test_a_small_set_of_fakes_is_repeated_beside_a_large_one(arrays: FaceArrays)
 
 def test_only_small_sets_with_both_labels_are_mixed(arrays: FaceArrays, mixes: MixedFakes) -> None:
     assert np.flatnonzero(mixes.rare).tolist() == list(GENERATED)
+    of_blends = np.where(arrays.source == "generated", "generated_self_blended", arrays.source)
+    assert not MixedFakes(replace(arrays, source=of_blends)).rare.any()
     one_label = replace(arrays, fake=np.where(arrays.source == "generated", 1, arrays.fake))
     assert not MixedFakes(one_label).rare.any()
 

@@ -14,6 +14,7 @@ from facellava.processor import IGNORED_LABEL, FaceLlavaProcessor
 from facellava.tasks import TASKS, Label
 from train.face_arrays import ATTRIBUTES, EXPRESSIONS, UNITS, FaceArrays
 from train.plain_loss import learned_places
+from train.rare_fakes import MixedFakes
 from train.resting_faces import RestingFaces
 from train.rows import Row
 from train.soft_labels import SoftLabels
@@ -208,6 +209,20 @@ def test_rows_ask_for_every_task_in_both_forms(
         learned = [label for label in row.text.labels or () if label != IGNORED_LABEL]
         named = processor.tokenizer.decode(learned)
         assert named == f"{TASKS[row.task].title}:" or named.endswith('"label')
+
+
+def test_no_row_teaches_whether_a_face_of_a_small_set_is_real(
+    processor: FaceLlavaProcessor, soft: SoftLabels, arrays: FaceArrays
+) -> None:
+    """It would have no target; the mixed rows are there for it."""
+    sources = ["large"] * (FACES - 3) + ["small"] * 2 + ["large"]
+    judged = replace(
+        arrays, source=np.array(sources), fake=np.array([0, 1, 1, 0, 1, -1][:FACES], np.int8)
+    )
+    mixes = MixedFakes(judged)
+    rows = verdict_rows(soft, mixes.without(judged), None, processor, 200)
+    asked = {row.face for row in rows if row.task == "deepfake"}
+    assert asked == set(np.flatnonzero((judged.fake >= 0) & ~mixes.rare).tolist())
 
 
 def test_lists_are_drawn_by_their_probabilities(soft: SoftLabels) -> None:

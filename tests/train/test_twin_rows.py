@@ -108,7 +108,10 @@ def test_a_json_row_goes_with_the_prose_row_that_says_the_same(
 def test_prose_rows_get_further_json_twins(
     rows: list[Row], choices: Choices, processor: FaceLlavaProcessor
 ) -> None:
-    pairs = further_json_twins(rows, processor, choices, 100)
+    asked = next(row for row in rows if row.form == "prose" and row.frames == 1)
+    refusal = replace(asked, task="unanswerable", label=None)
+    assert len(further_json_twins([*[refusal] * 9, asked], processor, choices, 1)) == 1
+    pairs = further_json_twins([*rows, refusal], processor, choices, 100)
     whole = {row.task for row in rows if row.form == "prose" and row.first and row.frames == 1}
     assert {pair.first.task for pair in pairs} == whole
     for pair in pairs:
