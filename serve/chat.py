@@ -5,6 +5,7 @@ The page is a client of the API like any other: see `serve.chat_api`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
@@ -22,7 +23,7 @@ from serve.chat_session import Exchange, Session, Tab
 from serve.chat_timeline import WAITING, curve
 from serve.chat_work import answer, search, trace
 
-KEPT_SECONDS: Final = 3600  # files of the page on disk
+KEPT_SECONDS: Final = 3600  # files of the page on disk, and what a closed tab looked at
 MOST_AT_ONCE: Final = 64  # requests of all tabs to the API; the rest wait
 EXAMPLES: Final = (
     *(TASKS[name].canonical_question for name in ANSWERABLE),
@@ -44,7 +45,7 @@ class _Page:
 
     def __init__(self, api: ChatApi) -> None:
         self.api = api
-        # Gradio forgets a tab that has been closed for an hour, and so does this.
+        # By Gradio's name of them; it keeps those of the last ten thousand visits.
         self.tabs: WeakValueDictionary[str | None, Tab] = WeakValueDictionary()
         self.blocks = gr.Blocks(
             title="facellava", analytics_enabled=False, delete_cache=(600, KEPT_SECONDS)
@@ -221,14 +222,14 @@ class _Page:
         except FacellavaError as error:
             return {self.status: panels.warning(str(error))}
 
-    def _closed(self, request: gr.Request) -> None:
+    async def _closed(self, request: gr.Request) -> None:
         """The browser let go of a tab; one that slept may come back and ask again.
 
         Gradio ends an answer by itself only where the page had begun to read it.
         """
-        tab = self.tabs.get(request.session_hash)
-        if tab and tab.session:
-            tab.session.end_work()
+        if tab := self.tabs.get(request.session_hash):
+            tab.close()
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, tab.forget)
 
     async def _choice(self, tab: Tab) -> gr.Dropdown:
         """The model and its adapters; shown where there is more than one."""
@@ -253,10 +254,11 @@ class _Page:
         if file is None:
             return {self.status: status}
         try:
-            found = await search(self.api, file, kind)
-            if tab.file != file:
-                return {self.status: gr.skip()}  # the next file is looked at by now
-            tab.session = found
+            tab.searching = searching = asyncio.create_task(search(self.api, file, kind))
+            await asyncio.wait({searching})
+            if searching.cancelled() or tab.file != file:
+                return {self.status: gr.skip()}  # the next file is looked at by now, or nothing
+            tab.session = found = searching.result()
             status = panels.remark(found.summary)
             if not tab.models:
                 choice = await self._choice(tab)
@@ -306,7 +308,7 @@ class _Page:
 
     def _pose(self, tab: Tab, message: str) -> Updates:
         """Put a question into the conversation; :meth:`_answer` follows it."""
-        session = tab.session
+        session, tab.away = tab.session, False
         if session is None:
             sentence = "Add a photo or a clip first; then ask about a face in it."
             return {self.status: panels.warning(sentence)}

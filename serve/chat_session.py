@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -275,21 +275,38 @@ class Tab:
     Attributes:
         file: that it looks at, as uploaded.
         session: what is known of it; None until its faces are found.
+        searching: finds them.
         models: that the server offers.
+        away: the browser let go of it, and nobody has asked in it since.
     """
 
     file: Path | None = None
     session: Session | None = None
+    searching: asyncio.Task[Session] | None = None
     models: list[str] = field(default_factory=list)
+    away: bool = False
 
     def turn_to(self, file: Path | None) -> None:
         """Leave what was looked at for another file, or for none."""
+        _cancel(self.searching)
         if self.session:
             self.session.leave()
-        self.file, self.session = file, None
+        self.file, self.session, self.searching, self.away = file, None, None, False
+
+    def close(self) -> None:
+        """Let go of by the browser: all that still runs for it ends."""
+        self.away = True
+        _cancel(self.searching)
+        if self.session:
+            self.session.end_work()
+
+    def forget(self) -> None:
+        """Keep nothing, unless somebody has come back to it."""
+        if self.away:
+            self.turn_to(None)
 
 
-def _cancel(task: asyncio.Task[None] | None) -> None:
+def _cancel(task: asyncio.Task[Any] | None) -> None:
     """End a task from whatever thread the page's buttons are handled in."""
     if task and not task.done():
         task.get_loop().call_soon_threadsafe(task.cancel)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import pytest
@@ -15,9 +18,11 @@ from PIL import Image
 from playwright.sync_api import Page, Request, Response, expect
 
 from facellava.tasks import TASKS
+from serve import chat
 from serve.chat_api import ChatApi
 from serve.chat_pages import open_page
 from serve.chat_server import listen
+from serve.chat_session import Session
 
 FakeApi = Callable[..., Any]
 AGE = TASKS["age"].canonical_question
@@ -219,6 +224,57 @@ def test_leaving_ends_an_answer_at_the_server(
         page.close()
         assert until(lambda: fake.left == 1)
         assert fake.heard_out == 0
+
+
+@pytest.mark.browser
+def test_a_closed_tab_is_forgotten(
+    open_tab: Callable[..., Page],
+    fake_api: FakeApi,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept: WeakSet[Session] = WeakSet()
+    found = Session.of
+
+    def remembered(*given: Any) -> Session:
+        kept.add(session := found(*given))
+        return session
+
+    monkeypatch.setattr(Session, "of", remembered)
+    monkeypatch.setattr(chat, "KEPT_SECONDS", 1.0)
+    with fake_api() as (_, api), open_page(ChatApi(api)) as address:
+        closed, left_open = open_tab(address), open_tab(address)
+        for page in (closed, left_open):
+            upload(page, photos / "one.png")
+            expect(page.locator("#fl-status")).to_contain_text("One face")
+        assert len(kept) == 2
+        closed.close()
+        assert until(lambda: gc.collect() >= 0 and len(kept) == 1)
+        ask(left_open, EXPRESSION)
+        expect(left_open.locator("#fl-chat")).to_contain_text("Expression:")
+
+
+@pytest.mark.browser
+def test_leaving_ends_a_search(
+    open_tab: Callable[..., Page], photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, ended = [], []
+
+    async def endless(*given: Any) -> None:
+        began.append(given)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(given)
+
+    monkeypatch.setattr(chat, "search", endless)
+    with open_page(ChatApi("http://127.0.0.1:9")) as address:
+        page = open_tab(address)
+        upload(page, photos / "one.png")
+        assert until(lambda: bool(began))
+        assert not ended
+        page.close()
+        assert until(lambda: bool(ended))
 
 
 @pytest.mark.browser
