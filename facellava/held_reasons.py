@@ -34,10 +34,11 @@ _LINE_BREAK: Final = "<0x0A>"
 # Sentences that are no claims begin like this, too ("The face hardly moves").
 _OPENING_WORDS: Final = ("a", "no", "face", "hardly", "nothing")
 _OPENINGS: Final = ("the face", "the facial", "the picture")
-# Where such a sentence begins; "of the face I can say" is one, too.
-_SENTENCE_BEGINS: Final = re.compile(r"(?:^|\.|\bof)\s*$")
+_SENTENCE_BEGINS: Final = re.compile(r"(?:^|\.)\s*$")
 # Behind these "the" begins a claim and nothing else, as it does in JSON everywhere.
 _LEADS_TO_CLAIM: Final = re.compile(r"(?:\b(?:that|because|and)|[:,])\s*$")
+# Behind these "the" begins no claim: "I read this from the picture", "of the face I can say".
+_LEADS_ELSEWHERE: Final = re.compile(r"\b(?:from|in|judge|of|read)\s*$")
 # A refusal says what can be asked instead, and nothing of the face.
 _REFUSAL: Final = re.compile(
     rf'\s*(?:{UNANSWERABLE.title}:|\{{\s*"task"\s*:\s*"{UNANSWERABLE.name}")'
@@ -51,9 +52,10 @@ _WITHIN_LEADS: Final = {
     lead[:end] for lead in _LEADS for end in range(lead.index(":") + 1, len(lead))
 }
 _REASONS: Final = re.compile(r'"reasons"\s*:')
-# Two bits behind those of the claims.
+# Three bits behind those of the claims.
 _NEVER_BARRED: Final = 1 << len(CLAIMS)
 _OPENS_SENTENCE: Final = 1 << len(CLAIMS) + 1  # may be said where a sentence of prose begins
+_NO_CLAIM: Final = 1 << len(CLAIMS) + 2  # what is begun need not become a claim
 
 HELD_KEY: Final = "facellava_held"
 """Under this key of `vllm_xargs` an engine is told which claims hold."""
@@ -166,7 +168,7 @@ class HeldReasons:
         Args:
             text, held: see :meth:`barred`.
         """
-        if (state := self._state(text)) is None or not state[0]:
+        if (state := self._state(text)) is None or not state[0] or state[1] & _NO_CLAIM:
             return []
         if _beside_claims(state[0].rstrip()) & state[1]:
             return []
@@ -204,6 +206,8 @@ class HeldReasons:
             left &= ~_NEVER_BARRED
         if not in_json and _SENTENCE_BEGINS.search(before) and not _SAID_ALREADY.search(before):
             left |= _OPENS_SENTENCE
+        if _LEADS_ELSEWHERE.search(before):
+            left |= _OPENS_SENTENCE | _NO_CLAIM
         return begun, left
 
     def _tokens_into_claims(self, begun: str, after_word: bool) -> Mapping[int, int]:

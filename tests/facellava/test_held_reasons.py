@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from data_builders.annotate import frames
 from facellava.answer import verdict_of
 from facellava.claims import CLAIMS
 from facellava.evidence import find_claims, supported_claims
@@ -24,6 +25,18 @@ LEADS = (
     *(TASKS["expression"].lead(label) for label in TASKS["expression"].labels),
     *(TASKS["deepfake"].lead(label) for label in ("real", "fake")),
 )
+FRAMES = sorted(
+    {
+        frame
+        for group in (
+            *frames.TWO_SIGNS.values(), *frames.ONE_SIGN.values(), *frames.NO_SIGN.values(),
+            frames.ONE_CLAUSE, frames.AGAINST, frames.ALTHOUGH, frames.MORE, frames.MORE_BESIDE,
+            frames.TWO_UNITS, frames.SAME_UNIT, frames.ONE_UNIT, frames.MORE_UNITS, frames.AGAIN,
+            frames.HARD_TO_READ,
+        )
+        for frame in group
+    }
+)  # fmt: skip
 SMILING = frozenset({"lip_corners_raised", "lips_parted", "teeth_visible"})
 
 
@@ -224,6 +237,23 @@ def test_everything_that_holds_may_be_said_in_all_its_words(
                     before = reasons.text(ids[:end])
                     assert ids[end] not in reasons.barred(before, held)
                     assert ids[end] in (reasons.onward(before, held) or [ids[end]])
+
+
+def test_every_sentence_that_the_annotator_writes_can_be_said(
+    reasons: HeldReasons, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """Where no other claims hold than those in it: "I read this from the picture. The lips ..."."""
+    said = {"a": "lips_parted", "b": "head_level", "x": "facing_camera"}
+    clauses = {slot: CLAIMS[claim].phrases[0] for slot, claim in said.items()}
+    held = frozenset({*said.values(), "lip_corners_raised"})
+    for frame in FRAMES:
+        written = frames.fill(frame, **clauses, u="AU6", v="AU12")
+        before = " The lip corners are raised." if frame.startswith(" ") else " "
+        ids = tokenizer.encode(f"Age: 30 years.{before}{written}", add_special_tokens=False)
+        for end in range(len(ids)):
+            text = reasons.text(ids[:end])
+            assert ids[end] not in reasons.barred(text, held), text
+            assert ids[end] in (reasons.onward(text, held) or [ids[end]]), text
 
 
 def test_nothing_that_does_not_hold_can_be_said_whole(
