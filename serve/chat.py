@@ -199,18 +199,20 @@ class _Page:
             self._trace, look, self.curve, **asking, **private
         )
         asked = [self.message, self.status, *talk]
+        # A question may come while the one before is answered, and ends that answer.
+        any_time = {"trigger_mode": "multiple", **private}
         starts = [
-            event(self._pose, [self.tab, self.message], asked, **at_once, **private)
+            event(self._pose, [self.tab, self.message], asked, **at_once, **any_time)
             for event in (self.message.submit, self.ask.click)
         ]
         starts += [
             button.click(
-                partial(self._pose, message=question), self.tab, asked, **at_once, **private
+                partial(self._pose, message=question), self.tab, asked, **at_once, **any_time
             )
             for button, question in zip(self.examples, EXAMPLES, strict=True)
         ]
         for start in starts:
-            start.then(self._answer, look, [*talk, *result], **asking, **private)
+            start.then(self._answer, look, [*talk, *result], **asking, **any_time)
         self.stop.click(self._stop, self.tab, talk, **at_once, **private)
         self.chat.clear(self._forget, self.tab, [*talk, *result], **at_once, **private)
 
@@ -312,8 +314,9 @@ class _Page:
         if session is None:
             sentence = "Add a photo or a clip first; then ask about a face in it."
             return {self.status: panels.warning(sentence)}
-        if not message.strip():
-            return self._talk(session)
+        running = session.person.running
+        if not message.strip() or (running and running.question == message.strip()):
+            return self._talk(session)  # a second click
         session.interrupt()
         session.person.talk.append(Exchange(message.strip()))
         return {self.message: "", **self._talk(session)}

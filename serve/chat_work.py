@@ -88,8 +88,8 @@ async def answer(api: ChatApi, session: Session, model: str | None) -> AsyncGene
     """
     person = session.person
     exchange = person.running
-    if exchange is None:
-        return
+    if exchange is None or exchange.writing is not None:
+        return  # of two questions in quick succession the first is not answered any more
     exchange.writing = asyncio.create_task(_write(api, person, exchange, model))
     drawn, at = "", time.monotonic()
     try:

@@ -207,6 +207,25 @@ def test_stop_ends_an_answer_here_and_at_the_server(
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("wait", [0, 1500])
+def test_a_question_in_the_middle_of_an_answer_is_answered(
+    open_tab: Callable[..., Page], fake_api: FakeApi, photos: Path, wait: int
+) -> None:
+    with fake_api(pause=0.3) as (fake, api), open_page(ChatApi(api)) as address:
+        page = open_tab(address)
+        upload(page, photos / "one.png")
+        expect(page.locator("#fl-status")).to_contain_text("One face")
+        for question in (EXPRESSION, AGE, EXPRESSION):
+            ask(page, question)
+            page.wait_for_timeout(wait)
+        ask(page, AGE)
+        expect(page.get_by_role("button", name="Ask")).to_be_visible()
+        expect(page.locator("#fl-chat")).to_contain_text("Age: 34 years.")
+        assert until(lambda: fake.heard_out + fake.left == len(fake.asked["chat"]))
+        assert fake.heard_out == 1
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("reads", [True, False])
 def test_leaving_ends_an_answer_at_the_server(
     open_tab: Callable[..., Page], fake_api: FakeApi, photos: Path, reads: bool
