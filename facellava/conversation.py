@@ -18,6 +18,7 @@ from facellava.config import IMAGE_TOKEN, VIDEO_TOKEN
 from facellava.errors import BadModelInput
 
 Message: TypeAlias = Mapping[str, Any]
+EMPTY_QUESTION: Final = "The question is empty; ask something about the face."
 ROLES: Final = ("system", "user", "assistant")
 PLACEHOLDER_OF: Final = {"image": IMAGE_TOKEN, "video": VIDEO_TOKEN}
 PLACEHOLDERS: Final = re.compile("|".join(map(re.escape, PLACEHOLDER_OF.values())))
@@ -163,7 +164,7 @@ def face_conversation(
     messages: list[Message] = []
     for asked, answered in (*history, (question, answer)):
         if not asked.strip():
-            raise BadModelInput("The question is empty; ask something about the face.")
+            raise BadModelInput(EMPTY_QUESTION)
         if any("\ud800" <= letter <= "\udfff" for letter in asked):
             raise BadModelInput("The question holds broken characters; type it in UTF-8.")
         words = {"type": "text", "text": asked.strip()}

@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Generator
-from typing import Final
+from typing import Any, Final
 
 import h11
 import uvicorn
@@ -115,10 +115,22 @@ class QuietServer(uvicorn.Server):
         Raises:
             FacellavaError: the application does not start.
         """
+        asyncio.get_running_loop().set_exception_handler(pass_over_late_bytes)
         try:
             await super().serve(sockets)
         except SystemExit as error:
             raise FacellavaError("The server did not start; the lines above say why.") from error
+
+
+def pass_over_late_bytes(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what failed in a loop, but for a wait that was given up as its bytes came.
+
+    anyio waits for the engine's socket by `Future.set_result` as a callback, and uvloop calls it
+    even where the wait was cancelled in the same moment, as when a client hangs up.
+    """
+    late = isinstance(context.get("exception"), asyncio.InvalidStateError)
+    if not (late and "Future.set_result" in repr(context.get("handle"))):
+        loop.default_exception_handler(context)
 
 
 def careful_server(app: FastAPI) -> QuietServer:

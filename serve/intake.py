@@ -98,5 +98,5 @@ def _decode(url: str, kind: Kind, max_bytes: int) -> bytes:
     except ValueError as error:  # binascii.Error, and text that is not ASCII
         raise BadMedia("The base64 of a data: URL is damaged; encode the file anew.") from error
     if not data:
-        raise BadMedia("A data: URL is empty; send a file.")
+        raise BadMedia("The photo or clip is empty; send one that can be seen.")
     return data

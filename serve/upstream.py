@@ -71,13 +71,21 @@ class Upstream:
         Raises:
             ApiError: model_not_found or engine_unavailable.
         """
+        self.check_name(model)
+        self._check_ready()
+
+    def check_name(self, model: str) -> None:
+        """Refuse a model that is not here.
+
+        Raises:
+            ApiError: model_not_found.
+        """
         if model not in self.model_names:
             raise ApiError(
                 "model_not_found",
                 f"There is no such model; this server has {', '.join(self.model_names)}.",
                 "model",
             )
-        self._check_ready()
 
     def _check_ready(self) -> None:
         if not self.ready:

@@ -26,7 +26,7 @@ def serve(
         typer.Option(help="What requests call the model; by default its folder's name."),
     ] = None,
     host: HostOption = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     api_key: ApiKeyOption = None,
     page: Annotated[
         bool, typer.Option("--chat", help="Also serve the chat page at /chat.")
@@ -117,7 +117,7 @@ def chat(
     host: HostOption = "127.0.0.1",
     port: Annotated[
         Optional[int],  # noqa: UP045
-        typer.Option(help="Port; without it, the first free one from 7860 on."),
+        typer.Option(min=1, max=65535, help="Port; without it, the first free one from 7860 on."),
     ] = None,
     model: ModelOption = None,
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -97,3 +98,20 @@ def test_what_is_no_head_is_refused_in_our_shape(port: int, head: bytes) -> None
     body = json.loads(heard.partition(b"\r\n\r\n")[2])
     assert body["error"]["code"] == "invalid_value"
     assert httpx.get(f"http://127.0.0.1:{port}/hello").json() == "hello"
+
+
+def test_a_wait_that_is_given_up_as_its_bytes_come_is_no_failure(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def hang_up() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(connections.pass_over_late_bytes)
+        given_up: asyncio.Future[None] = loop.create_future()
+        given_up.cancel()
+        loop.call_soon(given_up.set_result, None)
+        loop.call_soon(int, "no number")
+        await asyncio.sleep(0.01)
+
+    asyncio.run(hang_up())
+    [record] = caplog.records
+    assert "ValueError" in str(record.exc_info)

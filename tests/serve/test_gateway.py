@@ -18,7 +18,7 @@ from facellava.face_encoder import FaceEncoder
 from facellava.faces import MEASUREMENTS
 from facellava.predictor import embedded_weights
 from facellava.processor import FaceLlavaProcessor
-from serve.api_answers import ErrorReply, FacesReply, Health, ModelList
+from serve.api_answers import ErrorReply, FacesReply, Health, ModelCard, ModelList
 from serve.api_errors import STATUS
 from serve.settings import Settings
 from tests.serve.gateway_rig import Loop, Rig, chat, photo_url, running
@@ -59,6 +59,7 @@ def test_routes_are_those_that_are_offered_and_no_others(rig: Rig, run: Loop) ->
     assert {(path, *methods) for path, methods in document["paths"].items()} == {
         ("/health", "get"),
         ("/v1/models", "get"),
+        ("/v1/models/{model}", "get"),
         ("/v1/chat/completions", "post"),
         ("/v1/faces", "post"),
         ("/v1/analyze", "post"),
@@ -91,6 +92,10 @@ def test_health_and_models(rig: Rig, run: Loop) -> None:
     Health.model_validate(run(rig.client.get("/health")).json())
     cards = ModelList.model_validate(run(rig.client.get("/v1/models")).json()).data
     assert [card.id for card in cards] == ["nano", "smiles"]
+    one = run(rig.client.get("/v1/models/smiles"))
+    assert ModelCard.model_validate(one.json()) == cards[1]
+    sentence = refused(run(rig.client.get("/v1/models/gpt-4o")), "model_not_found", "model")
+    assert sentence == "There is no such model; this server has nano, smiles."
     rig.engine.state = "restarting"
     try:
         for response in (
