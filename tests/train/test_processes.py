@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -65,6 +67,7 @@ torch.distributed.init_process_group("gloo")
 PartialState._prepare_backend = lambda *given, **more: ("gloo", DistributedType.MULTI_HPU)
 PartialState.set_device = lambda self: setattr(self, "device", torch.device("cpu"))
 """
+DIED_IN_C = re.compile(r"exitcode\s*: -(6|11)\b")
 COMMAND = "from facellava.cli import main\n\nmain()\n"
 
 
@@ -127,7 +130,15 @@ def test_weights_that_are_spread_learn_the_same(settings: Path, tmp_path: Path) 
     environment["FSDP_STATE_DICT_TYPE"] = values["fsdp_state_dict_type"]
     adapter = train_run(load_config(settings))
     environment["ACCELERATE_USE_FSDP"] = "true"
-    launched(settings, tmp_path / "two", CPU_AS_ACCELERATOR, **environment)
+    try:
+        launched(settings, tmp_path / "two", CPU_AS_ACCELERATOR, **environment)
+    except AssertionError as error:
+        # FSDP on processors is nobody's business: once in some hundred runs a process dies in C++,
+        # with "malloc(): unaligned tcache chunk". Whatever Python has to say counts at once.
+        if not DIED_IN_C.search(str(error)):
+            raise
+        shutil.rmtree(tmp_path / "two", ignore_errors=True)
+        launched(settings, tmp_path / "two", CPU_AS_ACCELERATOR, **environment)
     assert curves(tmp_path / "two") == pytest.approx(curves(tmp_path / "one"), rel=1e-4)
     file = "adapter_model.safetensors"
     wanted, found = (load_file(folder / file) for folder in (adapter, tmp_path / "two" / "adapter"))
