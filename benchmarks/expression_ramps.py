@@ -149,7 +149,7 @@ def rendered(
     from data_builders.rendered.studio import Studio
 
     studio = Studio(load_model(pack))
-    folder = out.with_name(f"{out.name}.parts")
+    folder = out.with_name(f"{out.name}.parts-{PEOPLE}")
     folder.mkdir(parents=True, exist_ok=True)
     for number in tqdm(range(people), unit="person", disable=None):
         part = folder / f"{number:05d}.npz"

@@ -52,6 +52,7 @@ _WITHIN_LEADS: Final = {
     lead[:end] for lead in _LEADS for end in range(lead.index(":") + 1, len(lead))
 }
 _REASONS: Final = re.compile(r'"reasons"\s*:')
+_STOPS: Final = '.,;:!?"]}) '
 # Three bits behind those of the claims.
 _NEVER_BARRED: Final = 1 << len(CLAIMS)
 _OPENS_SENTENCE: Final = 1 << len(CLAIMS) + 1  # may be said where a sentence of prose begins
@@ -97,6 +98,9 @@ class HeldReasons:
             # "I" is a whole word, and no piece of one in small letters.
             if text.strip() != "I":
                 self._tokens.setdefault(text.lower(), []).append(number)
+                # " crisp." ends a clause that " crisp" ends.
+                if (bare := text.rstrip(_STOPS)) != text and bare.strip():
+                    self._tokens.setdefault(bare.lower(), []).append(number)
         # In JSON, a further reason, which is not begun where nothing is left to say.
         self._another = [number for number, text in enumerate(self._spelled) if '",' in text]
         self._most = max(map(len, self._spelled))
@@ -232,7 +236,11 @@ class HeldReasons:
         return [
             token
             for token, text in enumerate(self._spelled)
-            if text and (begun + text in _WITHIN_LEADS or (begun + text).startswith(_LEADS))
+            if text
+            and (
+                begun + text in _WITHIN_LEADS
+                or ((begun + text).startswith(_LEADS) and has_whole_lead(begun + text))
+            )
         ]
 
     def _first_tokens(self, after_word: bool) -> dict[int, int]:

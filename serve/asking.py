@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from facellava.answer import Answer, measured_face, read_answer, verdict_of
-from facellava.conversation import EMPTY_QUESTION, Message, flatten_turns, item_kinds
-from facellava.errors import BadModelInput, FacellavaError, NoFaceFound
+from facellava.conversation import Message, flatten_turns, item_kinds
+from facellava.errors import FacellavaError, NoFaceFound
 from facellava.evidence import supported_claims
 from facellava.face_encoder import FaceEncoder
 from facellava.faces import measure
@@ -144,7 +144,7 @@ class Desk:
             with_reasons: an answer is to be written, and not only its label's probability read.
 
         Raises:
-            BadModelInput: turns out of order, text that cannot be escaped, or an empty question.
+            BadModelInput: turns out of order, or text that cannot be escaped.
         """
         length = sum(len(text) for message in messages for text in _texts(message))
         if length > QUICK_TEXT:
@@ -157,10 +157,7 @@ class Desk:
             media = [_media_part(next(left)) for _ in item_kinds([message])]
             words = {"type": "text", "text": turn["content"]}
             turns.append({**turn, "content": [words, *media] if media else turn["content"]})
-        asked = [message for message in messages if message["role"] == "user"]
-        question = "".join(_texts(asked[-1])).strip()
-        if not question:
-            raise BadModelInput(EMPTY_QUESTION)
+        question = question_of(messages)
         measurements = None
         if with_reasons:
             # Measuring takes some milliseconds, in which others are served.
@@ -218,6 +215,12 @@ class Desk:
         features = self._face_encoder.encode_pixels(encoded["pixel_values"])
         attention = self._face_encoder(features, encoded["landmarks"]).attention
         return np.asarray(attention[0].float().mean(dim=0), np.float32)
+
+
+def question_of(messages: Sequence[Message]) -> str:
+    """The user's last words; empty where there are none."""
+    asked = [message for message in messages if message["role"] == "user"]
+    return "".join(_texts(asked[-1])).strip() if asked else ""
 
 
 def _texts(message: Message) -> list[str]:

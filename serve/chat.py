@@ -230,15 +230,16 @@ class _Page:
         Gradio ends an answer by itself only where the page had begun to read it.
         """
         if tab := self.tabs.get(request.session_hash):
-            tab.close()
-            asyncio.get_running_loop().call_later(KEPT_SECONDS, tab.forget)
+            tab.close(forgotten_in=KEPT_SECONDS)
 
     async def _choice(self, tab: Tab) -> gr.Dropdown:
         """The model and its adapters; shown where there is more than one."""
         tab.models = await self.api.models()
         return gr.Dropdown(tab.models, value=tab.models[0], visible=len(tab.models) > 1)
 
-    def _look_at(self, tab: Tab, upload: dict[str, Any] | None, other: gr.Component) -> Updates:
+    async def _look_at(
+        self, tab: Tab, upload: dict[str, Any] | None, other: gr.Component
+    ) -> Updates:
         """Drop what was looked at; :meth:`_search` follows."""
         tab.turn_to(Path(upload["path"]) if upload else None)
         return {
@@ -291,13 +292,13 @@ class _Page:
             await trace(self.api, session.person, model)
         return {self.curve: self._curve(tab.session)}
 
-    def _forget_curves(self, tab: Tab) -> None:
+    async def _forget_curves(self, tab: Tab) -> None:
         """Another model sees another timeline."""
         if tab.session:
             tab.session.forget_timelines()
 
-    def _choose_face(self, tab: Tab, event: gr.SelectData) -> Updates:
-        session = tab.session
+    async def _choose_face(self, tab: Tab, event: gr.SelectData) -> Updates:
+        session, tab.away = tab.session, False
         if session and event.index != session.chosen:
             session.interrupt()
             session.chosen = event.index
@@ -308,7 +309,7 @@ class _Page:
             **self._result(session),
         }
 
-    def _pose(self, tab: Tab, message: str) -> Updates:
+    async def _pose(self, tab: Tab, message: str) -> Updates:
         """Put a question into the conversation; :meth:`_answer` follows it."""
         session, tab.away = tab.session, False
         if session is None:
@@ -326,24 +327,25 @@ class _Page:
         session = tab.session
         exchange = session.person.running if session else None
         if session is None or exchange is None:
-            yield gr.skip()
+            yield self._talk(session)
             return
         exchange.by = str(model) if len(tab.models) > 1 else ""
         async with aclosing(answer(self.api, session, model)) as steps:
             async for _ in steps:
-                yield self._talk(session)
-        if session.left:
-            yield gr.skip()
-        else:
-            yield self._talk(session) | (self._result(session) if exchange.told else {})
+                # By now the tab may look at something else, or at nothing.
+                yield self._talk(tab.session)
+        shown = exchange.told and not session.left
+        yield self._talk(tab.session) | (self._result(session) if shown else {})
 
-    def _stop(self, tab: Tab) -> Updates:
+    async def _stop(self, tab: Tab) -> Updates:
+        tab.away = False
         if tab.session:
             tab.session.interrupt()
         return self._talk(tab.session)
 
-    def _forget(self, tab: Tab) -> Updates:
+    async def _forget(self, tab: Tab) -> Updates:
         """Begin the conversation about the chosen face anew."""
+        tab.away = False
         if tab.session:
             tab.session.interrupt()
             tab.session.person.talk.clear()

@@ -263,8 +263,8 @@ class Session:
     def end_work(self) -> None:
         """Nobody waits any more: all that still runs for this ends."""
         for person in self.persons:
-            if person.running:
-                person.running.stop()
+            if running := person.running:
+                running.stop()
             _cancel(person.drawing)
 
 
@@ -277,7 +277,8 @@ class Tab:
         session: what is known of it; None until its faces are found.
         searching: finds them.
         models: that the server offers.
-        away: the browser let go of it, and nobody has asked in it since.
+        away: the browser let go of it, and nobody has come back to it since.
+        forgetting: drops what is known of it, an hour after it was let go of.
     """
 
     file: Path | None = None
@@ -285,6 +286,7 @@ class Tab:
     searching: asyncio.Task[Session] | None = None
     models: list[str] = field(default_factory=list)
     away: bool = False
+    forgetting: asyncio.TimerHandle | None = None
 
     def turn_to(self, file: Path | None) -> None:
         """Leave what was looked at for another file, or for none."""
@@ -293,15 +295,21 @@ class Tab:
             self.session.leave()
         self.file, self.session, self.searching, self.away = file, None, None, False
 
-    def close(self) -> None:
-        """Let go of by the browser: all that still runs for it ends."""
+    def close(self, forgotten_in: float) -> None:
+        """Let go of by the browser: all that still runs for it ends.
+
+        Args:
+            forgotten_in: so many seconds, unless somebody comes back to it.
+        """
         self.away = True
+        if self.forgetting:
+            self.forgetting.cancel()
+        self.forgetting = asyncio.get_running_loop().call_later(forgotten_in, self._forget)
         _cancel(self.searching)
         if self.session:
             self.session.end_work()
 
-    def forget(self) -> None:
-        """Keep nothing, unless somebody has come back to it."""
+    def _forget(self) -> None:
         if self.away:
             self.turn_to(None)
 

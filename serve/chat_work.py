@@ -102,6 +102,8 @@ async def answer(api: ChatApi, session: Session, model: str | None) -> AsyncGene
         # Also where the tab was closed: nobody is left to read on.
         exchange.writing.cancel()
         await asyncio.wait({exchange.writing})
+        if exchange.told is None and not exchange.problem:
+            exchange.stopped = True
 
 
 async def _write(api: ChatApi, person: Person, exchange: Exchange, model: str | None) -> None:

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from facellava.conversation import Message
-from facellava.errors import FacellavaError
+from facellava.conversation import EMPTY_QUESTION, Message
+from facellava.errors import BadModelInput, FacellavaError
 from facellava.predictor import MAX_NEW_TOKENS
 from facellava.tasks import JSON_REQUEST, TASKS
 from serve.api_errors import INTERNAL, ApiError, of_library
 from serve.api_types import ChatMessage, ChatRequest, ImagePart, JsonFormat, TextPart, VideoPart
-from serve.asking import Conversation, Desk
+from serve.asking import Conversation, Desk, question_of
 from serve.face_facts import attention_facts, face_facts
 from serve.face_worker import Sighting
 from serve.upstream import DONE
@@ -93,6 +93,8 @@ class Completions:
                 group.create_task(self._sighting(part, place, request)) for part, place in media
             ]
         words = [_library_form(message) for message in request.messages]
+        if not question_of(words):
+            raise of_library(BadModelInput(EMPTY_QUESTION), "messages")
         if _wants_own_json(request):
             words[-1] = _asking_for_json(words[-1])
         try:

@@ -114,7 +114,7 @@ def _add_routes(app: FastAPI, desk: Desk) -> None:
         cards = [api_answers.ModelCard(id=name, created=started) for name in upstream.model_names]
         return api_answers.ModelList(data=cards)
 
-    @app.get("/v1/models/{model}", responses=_errors(401, 404), summary="One of them")
+    @app.get("/v1/models/{model:path}", responses=_errors(401, 404), summary="One of them")
     async def one_model(model: str) -> api_answers.ModelCard:
         upstream.check_name(model)
         return api_answers.ModelCard(id=model, created=started)

@@ -19,7 +19,7 @@ from facellava.conversation import face_conversation
 from facellava.errors import BadSample
 from facellava.processor import IGNORED_LABEL, EncodedText, FaceLlavaProcessor
 from facellava.records import Sample
-from facellava.tasks import parse_prose
+from facellava.tasks import ANSWERABLE, parse_prose
 from train.dataset import check_taught, learned_tokens
 from train.face_arrays import ABSENT
 from train.features import FeatureCache
@@ -124,7 +124,8 @@ def switching_rows(
         if first.task == then.task:
             continue
         said = first.answer
-        if draw.random() < NO_REASONS and not said.startswith("{"):
+        bare = draw.random() < NO_REASONS and first.task in ANSWERABLE
+        if bare and not said.startswith("{"):
             said = said.removesuffix(parse_prose(said).reasons).strip()
         turns = [(first.question, said)]
         messages = face_conversation("image", then.question, turns, then.answer)

@@ -40,13 +40,9 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def _with_a_place(file: Path | None) -> Path | None:
     """Before long work is the time to say that its result could not be written."""
     if file is not None:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            usable = os.access(file.parent, os.W_OK)
-        except OSError:
-            usable = False
-        if not usable:
-            raise typer.BadParameter(f"'{file.parent}' is no folder that can be written to.")
+        there = next(folder for folder in file.absolute().parents if folder.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK)):
+            raise typer.BadParameter(f"'{there}' is no folder that can be written to.")
     return file
 
 

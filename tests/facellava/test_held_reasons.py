@@ -212,14 +212,17 @@ def test_of_a_face_without_any_claim_other_things_can_be_said(
 def test_tokenizers_of_other_making() -> None:
     """Pieces of sentences, line breaks as bytes, and an added token with numbers left out."""
     pieces = ["<unk>", "▁Age", ":", "▁30", "▁years", ".", "<0x0A>", "The", "▁lips", "▁are"]
-    pieces += ["▁full", "▁parted", "▁par", "▁fu"]
+    pieces += ["▁full", "▁parted", "▁par", "▁fu", "▁full.", "▁In", "▁the"]
     numbers = {piece: number for number, piece in enumerate(pieces)} | {"▁shut": 40}
     words = Tokenizer(WordLevel(numbers, unk_token="<unk>"))
     made = HeldReasons(PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>"))
     text = made.text([numbers[piece] for piece in pieces[1:10]])
     assert text == " Age: 30 years.\nThe lips are"
-    kept = {numbers[piece] for piece in ("▁full", "▁fu", "▁shut")}
+    kept = {numbers[piece] for piece in ("▁full", "▁fu", "▁shut", "▁full.")}
     assert set(made.barred(text, SMILING)) == kept
+    # Also where no claim need be meant.
+    begun = made.text([numbers[piece] for piece in (*pieces[1:6], "▁In", "▁the", "▁lips", "▁are")])
+    assert set(made.barred(begun, SMILING)) == kept
 
 
 def test_everything_that_holds_may_be_said_in_all_its_words(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from facellava.faces.shown_frames import shown_of
 from serve.chat_api import SEARCHED_FRAMES, Told
 from serve.chat_replies import AnswerReply, Found, Reply
 from serve.chat_session import ASKED_FRAMES, MAX_TURNS, Exchange, Session, Tab
+from serve.chat_work import answer
 
 Recite = Callable[[Face, str], AnswerReply]
 
@@ -36,9 +38,9 @@ def session(couple: NDArray[np.uint8]) -> Session:
 
 
 def answered(recite: Recite, session: Session, task: str) -> Exchange:
-    answer = recite(session.person.face, task)
-    told = Told(Reply(answer=answer, faces=()), {})
-    return Exchange(answer.question, text=answer.text, told=told)
+    reply = recite(session.person.face, task)
+    told = Told(Reply(answer=reply, faces=()), {})
+    return Exchange(reply.question, text=reply.text, told=told)
 
 
 def test_a_short_lead_is_a_headline_and_a_long_one_is_not(recite: Recite, session: Session) -> None:
@@ -85,6 +87,39 @@ def test_leaving_a_photo_ends_what_runs_for_any_of_its_faces(session: Session) -
 
     assert asyncio.run(leave()) == [True, True]
     assert session.left
+
+
+def test_an_answer_that_nobody_reads_on_runs_no_longer(session: Session) -> None:
+    """Else the same question, asked again, would count as a second click."""
+
+    async def words(*_: Any) -> AsyncGenerator[str, None]:
+        while True:
+            yield "word "
+            await asyncio.sleep(0.01)
+
+    async def scenario() -> None:
+        session.person.talk.append(Exchange("How old?"))
+        steps = answer(SimpleNamespace(ask=words), session, "nano")  # type: ignore[arg-type]
+        await anext(steps)
+        assert session.person.running is not None
+        await steps.aclose()
+        assert session.person.running is None
+
+    asyncio.run(scenario())
+
+
+def test_a_closed_tab_is_forgotten_unless_somebody_comes_back(session: Session) -> None:
+    async def scenario() -> None:
+        left, returned = (Tab(session=session) for _ in range(2))
+        for tab in (left, returned):
+            tab.close(forgotten_in=60)
+            tab.close(forgotten_in=0.01)
+        returned.away = False
+        await asyncio.sleep(0.05)
+        assert left.session is None
+        assert returned.session is session
+
+    asyncio.run(scenario())
 
 
 def test_a_clip_is_asked_about_by_frames_chosen_as_the_library_does(clip: Path) -> None:

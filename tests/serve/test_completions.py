@@ -465,5 +465,7 @@ def test_broken_characters_empty_words_and_long_ones(rig: Rig, run: Loop, crop: 
         reply = run(rig.post(PATH, chat(nothing, crop)))
         assert reply.status_code == 400
         assert reply.json()["error"]["message"].startswith("The question is empty; ask")
+        form = {"type": "json_schema", "json_schema": {"name": "age"}}
+        assert run(rig.post(PATH, chat(nothing, crop, response_format=form))).status_code == 400
     error = run(rig.post(PATH, chat("x" * 100_001, crop))).json()["error"]
     assert error["param"] == "messages[0].content[1].text"

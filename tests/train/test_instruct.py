@@ -170,6 +170,10 @@ def test_conversations_that_turn_to_another_task_teach_its_name(
         bare += bool(re.search(r"(Age: \d+ years|Expression: \w+)\.\s*(<|$)", first))
     assert 0 < bare < 15
     assert turned == switching_rows(samples, index, processor, 20)
+    refusal = "Cannot answer: I do not identify people. What I can estimate is an age."
+    refused = replace(samples[0], task="unanswerable", label=None, answer=refusal)
+    for row in switching_rows([refused, samples[0]], index, processor, 20):
+        assert "Cannot answer: I do not" in processor.tokenizer.decode(row.text.input_ids)
     ages = [sample for sample in samples if sample.task == "age"]
     assert switching_rows(ages, index, processor, 5) == []
 
