@@ -315,6 +315,6 @@ class Tab:
 
 
 def _cancel(task: asyncio.Task[Any] | None) -> None:
-    """End a task from whatever thread the page's buttons are handled in."""
+    """End a task, from whatever thread."""
     if task and not task.done():
         task.get_loop().call_soon_threadsafe(task.cancel)

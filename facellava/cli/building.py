@@ -130,9 +130,7 @@ def _check_sources(entries: list[Any], fold: int) -> None:
 
 
 @app.command("sources")
-def build_sources(
-    as_json: JsonFlag = False,
-) -> None:
+def build_sources(as_json: JsonFlag = False) -> None:
     """The datasets that can be built from: what the folder must hold, terms, consent."""
     from data_builders.sources import SOURCES
 

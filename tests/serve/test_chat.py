@@ -65,6 +65,12 @@ def upload_clip(page: Page, clip: Path) -> None:
     page.set_input_files("#fl-clip input[type=file]", clip)
 
 
+def look_at(page: Page, photo: Path) -> None:
+    """Upload a photo of one face, and wait until it is found."""
+    upload(page, photo)
+    expect(page.locator("#fl-status")).to_contain_text("One face")
+
+
 def ask(page: Page, question: str) -> None:
     page.locator("#fl-message").get_by_role("textbox").fill(question)
     page.keyboard.press("Enter")
@@ -194,8 +200,7 @@ def test_stop_ends_an_answer_here_and_at_the_server(
 ) -> None:
     with fake_api(pause=1.0) as (fake, api), open_page(ChatApi(api)) as address:
         page = open_tab(address)
-        upload(page, photos / "one.png")
-        expect(page.locator("#fl-status")).to_contain_text("One face")
+        look_at(page, photos / "one.png")
         ask(page, EXPRESSION)
         expect(page.locator("#fl-chat")).to_contain_text("Expression:")
         page.get_by_role("button", name="Stop").click()
@@ -213,8 +218,7 @@ def test_a_question_in_the_middle_of_an_answer_is_answered(
 ) -> None:
     with fake_api(pause=0.3) as (fake, api), open_page(ChatApi(api)) as address:
         page = open_tab(address)
-        upload(page, photos / "one.png")
-        expect(page.locator("#fl-status")).to_contain_text("One face")
+        look_at(page, photos / "one.png")
         for question in (EXPRESSION, AGE, EXPRESSION):
             ask(page, question)
             page.wait_for_timeout(wait)
@@ -233,8 +237,7 @@ def test_leaving_ends_an_answer_at_the_server(
     """Also where the tab is closed between asking and reading."""
     with fake_api(pause=1.0) as (fake, api), open_page(ChatApi(api)) as address:
         page = open_tab(address)
-        upload(page, photos / "one.png")
-        expect(page.locator("#fl-status")).to_contain_text("One face")
+        look_at(page, photos / "one.png")
         if not reads:
             page.route("**/queue/data*", lambda route: route.abort())
         with page.expect_event("response" if reads else "requestfailed", is_stream):
@@ -264,8 +267,7 @@ def test_a_closed_tab_is_forgotten(
     with fake_api() as (_, api), open_page(ChatApi(api)) as address:
         closed, left_open = open_tab(address), open_tab(address)
         for page in (closed, left_open):
-            upload(page, photos / "one.png")
-            expect(page.locator("#fl-status")).to_contain_text("One face")
+            look_at(page, photos / "one.png")
         assert len(kept) == 2
         closed.close()
         assert until(lambda: gc.collect() >= 0 and len(kept) == 1)

@@ -80,7 +80,6 @@ def test_leaving_a_photo_ends_what_runs_for_any_of_its_faces(session: Session) -
         tasks = [asyncio.create_task(asyncio.sleep(60)) for _ in session.persons]
         for person, task in zip(session.persons, tasks, strict=True):
             person.talk.append(Exchange("How old?", writing=task))
-        # From another thread, as the page's buttons do.
         await asyncio.to_thread(Tab(session=session).turn_to, None)
         await asyncio.wait(tasks, timeout=5)
         return [task.cancelled() for task in tasks]
